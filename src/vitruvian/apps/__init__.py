@@ -1,0 +1,1 @@
+"""Applications: a configuration record and one function each."""

@@ -1,0 +1,1 @@
+"""Body models: skeletons, posing and skinning, files, the open body, and learning a model from registrations."""

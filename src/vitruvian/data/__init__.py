@@ -1,0 +1,1 @@
+"""Data for training and tests: motion capture, hands, and synthetic people."""

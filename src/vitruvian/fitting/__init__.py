@@ -1,0 +1,1 @@
+"""Fitting bodies to observations: residuals, solvers and staged schedules."""

@@ -1,0 +1,109 @@
+"""Rotations as matrices, and their conversions at file and network borders.
+
+Matrices are `(..., 3, 3)`; axis-angle vectors are radians; quaternions are `(x, y, z, w)`; the 6D form of Zhou et al.
+2019 is the first two columns of the matrix, stored row by row: `R[..., :, :2].flatten(-2)`.
+"""
+
+import roma
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def axis_angle_to_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Rotation matrix of an axis-angle vector; exact value and gradient at zero."""
+    return exp_so3(axis_angle)
+
+
+def matrix_to_axis_angle(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
+    """Axis-angle vector, of length at most π, of a rotation matrix."""
+    return roma.rotmat_to_rotvec(matrix)
+
+
+def quaternion_to_matrix(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
+    """Rotation matrix of an `(x, y, z, w)` quaternion, which need not have length one."""
+    return roma.unitquat_to_rotmat(roma.quat_normalize(quaternion))
+
+
+def matrix_to_quaternion(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
+    """Unit quaternion `(x, y, z, w)` of a rotation matrix."""
+    return roma.rotmat_to_unitquat(matrix)
+
+
+def matrix_to_six_d(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 6"]:
+    """First two columns of a rotation matrix, row by row."""
+    return matrix[..., :2].flatten(-2)
+
+
+def six_d_to_matrix(six_d: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]:
+    """Rotation matrix by Gram-Schmidt on the two columns of the 6D form (Zhou et al. 2019)."""
+    columns = six_d.unflatten(-1, (3, 2))
+    eps = torch.finfo(six_d.dtype).tiny ** 0.5
+    a, b = columns[..., 0], columns[..., 1]
+    x = a / a.norm(dim=-1, keepdim=True).clamp_min(eps)
+    y = b - (x * b).sum(-1, keepdim=True) * x
+    y = y / y.norm(dim=-1, keepdim=True).clamp_min(eps)
+    z = torch.linalg.cross(x, y, dim=-1)
+    return torch.stack((x, y, z), dim=-1)
+
+
+def skew(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Cross-product matrix: `skew(a) @ b = a × b`."""
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).unflatten(-1, (3, 3))
+
+
+def exp_so3(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Exponential map of so(3) (Rodrigues): I + sin θ/θ [v]ₓ + (1 − cos θ)/θ² [v]ₓ²; series near zero."""
+    sinc, cosc, _ = _rodrigues_coefficients(vector)
+    K = skew(vector)
+    identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
+    return identity + sinc[..., None, None] * K + cosc[..., None, None] * (K @ K)
+
+
+def log_so3(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
+    """Logarithm of a rotation matrix: the axis-angle vector."""
+    return matrix_to_axis_angle(matrix)
+
+
+def right_jacobian(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Right Jacobian of SO(3): exp(v + d) ≈ exp(v) exp(J_r(v) d)."""
+    _, cosc, sinc3 = _rodrigues_coefficients(vector)
+    K = skew(vector)
+    identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
+    return identity - cosc[..., None, None] * K + sinc3[..., None, None] * (K @ K)
+
+
+def right_jacobian_inverse(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Inverse of the right Jacobian: log(exp(v) exp(d)) ≈ v + J_r(v)⁻¹ d, for angles below 2π."""
+    theta2 = (vector * vector).sum(-1)
+    small = theta2 < torch.finfo(vector.dtype).eps ** 0.25
+    safe = torch.where(small, torch.ones_like(theta2), theta2)
+    theta = safe.sqrt()
+    half = 0.5 * theta
+    exact = (1 - half * torch.cos(half) / torch.sin(half)) / safe
+    coefficient = torch.where(small, 1 / 12 + theta2 / 720 + theta2 * theta2 / 30240, exact)
+    K = skew(vector)
+    identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
+    return identity + 0.5 * K + coefficient[..., None, None] * (K @ K)
+
+
+def geodesic_angle(a: Float[Tensor, "*batch 3 3"], b: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
+    """Angle in radians of the rotation between `a` and `b`; accurate at 0 and at π."""
+    return matrix_to_axis_angle(a.transpose(-1, -2) @ b).norm(dim=-1)
+
+
+def _rodrigues_coefficients(vector: Float[Tensor, "*batch 3"]) -> tuple[Tensor, Tensor, Tensor]:
+    """sin θ/θ, (1 − cos θ)/θ² and (θ − sin θ)/θ³, with series where θ is small."""
+    theta2 = (vector * vector).sum(-1)
+    small = theta2 < torch.finfo(vector.dtype).eps ** 0.25
+    safe = torch.where(small, torch.ones_like(theta2), theta2)
+    theta = safe.sqrt()
+    sin = torch.sin(theta)
+    t4 = theta2 * theta2
+    t6 = t4 * theta2
+    sinc = torch.where(small, 1 - theta2 / 6 + t4 / 120 - t6 / 5040, sin / theta)
+    cosc = torch.where(small, 0.5 - theta2 / 24 + t4 / 720 - t6 / 40320, (1 - torch.cos(theta)) / safe)
+    sinc3 = torch.where(small, 1 / 6 - theta2 / 120 + t4 / 5040 - t6 / 362880, (theta - sin) / (safe * theta))
+    return sinc, cosc, sinc3

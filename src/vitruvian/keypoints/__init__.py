@@ -1,0 +1,1 @@
+"""Keypoint formats, observations in pictures, detectors, and their targets on the body."""

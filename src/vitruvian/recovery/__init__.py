@@ -1,0 +1,1 @@
+"""Networks that regress the distribution of bodies from keypoints or pixels."""

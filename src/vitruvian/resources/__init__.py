@@ -1,0 +1,1 @@
+"""Data files inside the package."""
