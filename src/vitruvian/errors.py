@@ -1,4 +1,4 @@
-"""The errors that a user of vitruvian can cause; each says what is wrong, what was seen, what was expected, what to do."""
+"""The errors that a user can cause; each says what is wrong, what was seen, what was expected, and what to do."""
 
 
 class VitruvianError(Exception):

@@ -14,19 +14,13 @@ Record = TypeVar("Record", bound="TensorRecord")
 class TensorRecord:
     """Base of frozen dataclasses whose fields are tensors, other records, or plain metadata.
 
-    Tensors and records inside the fields are transformed together; every other field is carried along unchanged.
+    Tensors, records and tuples of tensors inside the fields are transformed together; every other field is carried along
+    unchanged.
     """
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Return a copy with `function` applied to every tensor, those of nested records included."""
-        changes: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                changes[field.name] = function(value)
-            elif isinstance(value, TensorRecord):
-                changes[field.name] = value.map(function)
-        return replace(self, **changes)
+        return replace(self, **{f.name: _map_value(getattr(self, f.name), function) for f in fields(self)})
 
     def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Return a copy on `device`; floating-point tensors also change to `dtype`."""
@@ -51,6 +45,16 @@ def concatenate_records(records: Sequence[Record]) -> Record:
     return _merge(records, torch.cat)
 
 
+def _map_value(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, TensorRecord):
+        return value.map(function)
+    if isinstance(value, tuple) and value and isinstance(value[0], Tensor):
+        return tuple(function(item) for item in value)
+    return value
+
+
 def _merge(records: Sequence[Record], join: Callable[[list[Tensor]], Tensor]) -> Record:
     first = records[0]
     changes: dict[str, Any] = {}
@@ -60,4 +64,6 @@ def _merge(records: Sequence[Record], join: Callable[[list[Tensor]], Tensor]) ->
             changes[field.name] = join(values)
         elif isinstance(values[0], TensorRecord):
             changes[field.name] = _merge(values, join)
+        elif isinstance(values[0], tuple) and values[0] and isinstance(values[0][0], Tensor):
+            changes[field.name] = tuple(join(list(items)) for items in zip(*values, strict=True))
     return replace(first, **changes)

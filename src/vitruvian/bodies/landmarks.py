@@ -1,4 +1,4 @@
-"""Face landmarks on the surface: 51 that stay on their triangles and 17 of the contour that move with the head's yaw."""
+"""Face landmarks on the surface: 51 that stay on their triangles and 17 of the contour that move with head yaw."""
 
 import math
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from vitruvian.bodies.skeletons import Skeleton
 def _level_indices(
     skeleton: Skeleton, device: torch.device
 ) -> tuple[tuple[tuple[Tensor, Tensor, Tensor], ...], Tensor]:
-    """Per level below the root: its joints, their parents, the parents' rows in the level above; and the final order."""
+    """Per level below the root: its joints, their parents, the parents' rows in the level above; and the order."""
     levels = []
     for above, level in zip(skeleton.levels, skeleton.levels[1:], strict=False):
         row_above = {joint: row for row, joint in enumerate(above)}

@@ -1,0 +1,166 @@
+"""The terms of the fit: reprojection of keypoints, and priors on pose, shape, expression and upright stance."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitruvian.fitting.kinematics import PointKinematics
+from vitruvian.fitting.problem import BodyEvaluation, ResidualBlock
+from vitruvian.geometry.cameras import Camera
+from vitruvian.priors.pose_spaces import RotationPrior
+from vitruvian.tensors import TensorRecord
+
+
+def geman_mcclure(
+    squared: Float[Tensor, "*batch"], scale: Float[Tensor, "*batch"] | float
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """Geman-McClure ρ(e²) = s²e²/(s² + e²) and the weight dρ/de² = (s²/(s² + e²))² that reweights e."""
+    ratio = scale**2 / (scale**2 + squared)
+    return ratio * squared, ratio * ratio
+
+
+@dataclass(frozen=True, eq=False)
+class Reprojection(TensorRecord):
+    """½ Σ_k ω_k ρ(|Π(p_k) − x_k| / σ), ρ Geman-McClure (SMPLify-X, eq. 5).
+
+    Args:
+        kinematics: the points p_k on the body.
+        positions: observed x_k in pixels.
+        weights: ω_k, zero where there is no observation.
+        sigma_px: σ, the error that counts as one, per person.
+        camera: intrinsics per person.
+        robust_scale: scale of Geman-McClure in units of σ.
+    """
+
+    kinematics: PointKinematics
+    positions: Float[Tensor, "batch point 2"]
+    weights: Float[Tensor, "batch point"]
+    sigma_px: Float[Tensor, "batch"]
+    camera: Camera
+    robust_scale: float
+
+    def __getitem__(self, index: Tensor) -> "Reprojection":
+        return Reprojection(
+            self.kinematics,
+            self.positions[index],
+            self.weights[index],
+            self.sigma_px[index],
+            self.camera[index],
+            self.robust_scale,
+        )
+
+    def evaluate(self, body: BodyEvaluation, *, with_jacobian: bool) -> ResidualBlock:
+        kinematics, points = self.kinematics, self.kinematics.points
+        state = body.state
+        features = body.pose_features if points.pose_dirs is not None else None
+        offsets = points.offsets(state.betas, state.expression, features)
+        sums = kinematics.group_sums(body.world_rotations, body.joints, offsets)
+        p = sums[:, : kinematics.num_points]
+        error = (self.camera.project(p) - self.positions) / self.sigma_px[:, None, None]
+        value, reweight = geman_mcclure((error * error).sum(-1), self.robust_scale)
+        cost = 0.5 * (self.weights * value).sum(-1)
+        root = (self.weights * reweight).sqrt()
+        residual = (error * root[..., None]).flatten(1)
+        columns = slice(0, body.problem.layout.size)
+        if not with_jacobian:
+            return ResidualBlock(residual, columns, None, cost)
+        rows = self.camera.projection_jacobian(p) * (root / self.sigma_px[:, None])[..., None, None]
+        turned = kinematics.rotation_jacobian(rows, sums, body.world_rotations, body.joints)
+        parts = [body.pull_back(turned.flatten(1, 2))]
+        if body.problem.num_shape + body.problem.num_expression:
+            parts.append(kinematics.shape_jacobian(rows, body.world_rotations).flatten(1, 2))
+        parts.append(rows.flatten(1, 2))
+        return ResidualBlock(residual, columns, torch.cat(parts, dim=-1), cost)
+
+
+@dataclass(frozen=True, eq=False)
+class PoseSpacePrior(TensorRecord):
+    """The prior that a pose space carries itself, times `weight` (a weight multiplies the residual, not its square)."""
+
+    space: int
+    weight: float
+
+    def __getitem__(self, index: Tensor) -> "PoseSpacePrior":
+        return self
+
+    def evaluate(self, body: BodyEvaluation, *, with_jacobian: bool) -> ResidualBlock:
+        space, state = body.problem.spaces[self.space], body.state.poses[self.space]
+        residual = self.weight * space.residual(state)
+        jacobian = self.weight * space.residual_jacobian(state) if with_jacobian else None
+        cost = 0.5 * (residual * residual).sum(-1)
+        return ResidualBlock(residual, body.problem.layout.poses[self.space], jacobian, cost)
+
+
+@dataclass(frozen=True, eq=False)
+class PosePrior(TensorRecord):
+    """A prior on rotations (mixture, joint limits, bending), times `weight`, whatever spaces decode to them."""
+
+    prior: RotationPrior
+    weight: float
+
+    def __getitem__(self, index: Tensor) -> "PosePrior":
+        return self
+
+    def evaluate(self, body: BodyEvaluation, *, with_jacobian: bool) -> ResidualBlock:
+        joints = list(self.prior.joints)
+        rotations = body.rotations[:, joints]
+        residual = self.weight * self.prior.residual(rotations)
+        cost = 0.5 * (residual * residual).sum(-1)
+        columns = slice(0, body.problem.layout.betas.start)
+        if not with_jacobian:
+            return ResidualBlock(residual, columns, None, cost)
+        local = (self.weight * self.prior.jacobian(rotations)).unflatten(-1, (-1, 3))
+        slots = {joint: slot for slot, joint in enumerate(body.problem.moving_joints)}
+        kept = [k for k, joint in enumerate(joints) if joint in slots]
+        full = local.new_zeros(*local.shape[:2], len(slots), 3)
+        full[:, :, [slots[joints[k]] for k in kept]] = local[:, :, kept]
+        return ResidualBlock(residual, columns, body.pull_back(full.flatten(-2)), cost)
+
+
+@dataclass(frozen=True, eq=False)
+class CoefficientPrior(TensorRecord):
+    """½ weight² |c|² on the shape or the expression coefficients, which are in standard deviations."""
+
+    name: str
+    weight: float
+
+    def __getitem__(self, index: Tensor) -> "CoefficientPrior":
+        return self
+
+    def evaluate(self, body: BodyEvaluation, *, with_jacobian: bool) -> ResidualBlock:
+        columns: slice = getattr(body.problem.layout, self.name)
+        values = getattr(body.state, self.name)
+        residual = self.weight * values
+        cost = 0.5 * (residual * residual).sum(-1)
+        return ResidualBlock(residual[:, : columns.stop - columns.start], columns, None, cost, self.weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Upright(TensorRecord):
+    """½ w² |R_root ŷ − up|²: the trunk leans against standing upright, strongly where little of the body is seen.
+
+    Args:
+        up: direction of "up" in the camera frame, (0, −1, 0) for a level camera.
+        weights: w per person.
+    """
+
+    up: Float[Tensor, "3"]
+    weights: Float[Tensor, "batch"]
+
+    def __getitem__(self, index: Tensor) -> "Upright":
+        return Upright(self.up, self.weights[index])
+
+    def evaluate(self, body: BodyEvaluation, *, with_jacobian: bool) -> ResidualBlock:
+        R = body.rotations[:, 0]
+        residual = self.weights[:, None] * (R[:, :, 1] - self.up)
+        cost = 0.5 * (residual * residual).sum(-1)
+        columns = slice(0, body.problem.layout.betas.start)
+        if not with_jacobian:
+            return ResidualBlock(residual, columns, None, cost)
+        # R exp([δ]ₓ) ŷ ≈ R ŷ + R (δ × ŷ) = R ŷ + R [−δ_z, 0, δ_x]ᵀ
+        local = torch.stack((R[:, :, 2], torch.zeros_like(R[:, :, 1]), -R[:, :, 0]), dim=-1)
+        full = local.new_zeros(local.shape[0], 3, len(body.problem.moving_joints), 3)
+        full[:, :, body.problem.moving_joints.index(0)] = self.weights[:, None, None] * local
+        return ResidualBlock(residual, columns, body.pull_back(full.flatten(-2)), cost)
