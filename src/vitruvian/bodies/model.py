@@ -113,6 +113,7 @@ class BodyModel(TensorRecord):
             torch.stack((torch.arange(num_points, device=self.device), vertex_ids.to(self.device))),
             torch.ones(num_points, dtype=self.dtype, device=self.device),
             (num_points, self.num_vertices),
+            check_invariants=True,
         )
         return self.regressed_points(combination)
 

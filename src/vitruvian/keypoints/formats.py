@@ -89,7 +89,7 @@ class KeypointFormat:
 
     @cached_property
     def flip(self) -> tuple[int, ...]:
-        """For each keypoint of the format `mirror`, the one of this format that takes its part in a mirrored picture."""
+        """For each keypoint of the format `mirror`, the one of this format that becomes it in a mirrored picture."""
         return tuple(self._row_of_place[mirror_place(place)] for place in get_format(self.mirror).places)
 
     @property
@@ -189,9 +189,9 @@ def _mesh_names() -> tuple[str, ...]:
 
 _FACE_MESH = _mesh_names()
 _SMPLX_SURFACE = (
-    *"nose right_eye_front left_eye_front right_ear left_ear left_big_toe left_small_toe left_heel right_big_toe".split(),
-    *"right_small_toe right_heel".split(),
-)
+    "nose", "right_eye_front", "left_eye_front", "right_ear", "left_ear", "left_big_toe", "left_small_toe", "left_heel",
+    "right_big_toe", "right_small_toe", "right_heel",
+)  # fmt: skip
 _SMPLX_TIPS = {side: tuple(f"{side}_{finger}_tip" for finger in FINGERS) for side in SIDES}
 _SMPLX_JOINTS = KeypointFormat(
     "smplx-joints",
@@ -249,6 +249,17 @@ FORMATS: Mapping[str, KeypointFormat] = {
         _format("right-hand21", right_hand=hand_places("right")),
         _SMPLX_JOINTS,
         _smplx(),
+        # What the recovery networks read: see keypoints/canonical.py.
+        _format(
+            "vitruvian82",
+            body=(*_BODY_25, *_define("mpii", "upper_neck head_top")),
+            **_COCO_HANDS,
+            face=_define(
+                "ibug",
+                "face_contour_9 right_brow_3 left_brow_3 nostril_3 right_eye_1 right_eye_4 left_eye_1 left_eye_4"
+                " mouth_outer_1 mouth_outer_4 mouth_outer_7 mouth_outer_10 nose_bridge_1",
+            ),
+        ),
     )
 }
 """Every known format by name."""

@@ -4,6 +4,8 @@ A *place* is where on a person a keypoint lies (`left_hip`, `nose`, `right_index
 have the name of the joint in the SMPL-X tree. Left and right are the person's own.
 """
 
+from itertools import pairwise
+
 from vitruvian.keypoints.face_mesh import MIRROR_OF_MESH
 
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
@@ -76,7 +78,7 @@ def mirror_place(place: str) -> str:
 
 
 def _chain(*places: str) -> tuple[tuple[str, str], ...]:
-    return tuple(zip(places[:-1], places[1:], strict=True))
+    return tuple(pairwise(places))
 
 
 def _loop(prefix: str, count: int) -> tuple[tuple[str, str], ...]:
