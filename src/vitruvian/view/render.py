@@ -1,52 +1,29 @@
-"""Pictures of posed meshes through a camera: over a photograph, from the side, or in sheets.
+"""Pictures of posed meshes through a camera: over a photograph, from the side, or in sheets."""
 
-Mitsuba 3 renders without any system library. Its `scalar_rgb` variant is used: it needs no LLVM or CUDA, and on one
-picture it is faster than the compiled variants, which spend longer on tracing kernels than on rays.
-"""
-
-import importlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from vitruvian.errors import InputError, MissingPackageError, ShapeError
+from vitruvian.errors import InputError, ShapeError
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.meshes import Mesh
+from vitruvian.view.ray_tracing import Lighting, Window, trace_people, trace_shadow
 
 Colour: TypeAlias = str | Sequence[float] | np.ndarray | torch.Tensor
 Picture: TypeAlias = UInt8[np.ndarray, "height width channel"]
 
 COLOURS: dict[str, tuple[float, float, float]] = {
-    "neutral": (0.53, 0.66, 0.83),
-    "female": (0.74, 0.73, 0.71),
-    "male": (0.74, 0.73, 0.71),
-    "mode": (0.93, 0.62, 0.68),
-    "fit": (0.56, 0.78, 0.58),
+    "neutral": (0.60, 0.74, 0.90),
+    "female": (0.78, 0.77, 0.75),
+    "male": (0.78, 0.77, 0.75),
+    "mode": (0.95, 0.68, 0.73),
+    "fit": (0.64, 0.84, 0.66),
 }
 """sRGB colours by role: a gendered body is grey, a neutral one blue, the mode of a posterior pink, a fit green."""
-
-
-@dataclass(frozen=True)
-class Lighting:
-    """A soft key light from the upper left of the camera, a fill from the right, and light from all round.
-
-    Attributes:
-        ambient: radiance from every direction.
-        key: irradiance of the key light.
-        fill: irradiance of the fill light.
-        softness: radius of the key light over its distance; 0 gives hard shadows.
-    """
-
-    ambient: float = 0.55
-    key: float = 1.35
-    fill: float = 0.45
-    softness: float = 0.25
 
 
 def render_meshes(
@@ -69,7 +46,7 @@ def render_meshes(
         background: name or three numbers; None leaves the background transparent.
         samples: rays per pixel.
         lighting: the lights; None takes the default.
-        floor_y: height (y, downward) of a neutral floor that receives shadows; None for none.
+        floor_y: height (y, downward) of a floor of the colour of the background that receives shadows; None for none.
 
     Returns:
         RGBA, straight (not premultiplied) alpha; alpha is the coverage of the pixel by the bodies.
@@ -81,17 +58,23 @@ def render_meshes(
     people = split_people(meshes)
     width, height = _picture_size(camera)
     vertex_colors = _vertex_colors(people, colors)
-    if background is not None:
-        backdrop = np.broadcast_to(_plain_colour(background) * 255.0, (height, width, 3))
-    drawn = _window(people, camera, whole=floor_y is not None)
+    lights = lighting or Lighting()
+    backdrop = None if background is None else _plain_colour(background)
     rgba = np.zeros((height, width, 4), dtype=np.float32)
-    if drawn is not None:
-        left, top, right, bottom = drawn
-        scene = _scene(people, vertex_colors, camera, drawn, lighting or Lighting(), samples, floor_y)
-        rgba[top:bottom, left:right] = _trace(scene)
-    if background is not None:
-        rgb = rgba[..., :3] * rgba[..., 3:] * 255.0 + backdrop * (1.0 - rgba[..., 3:])
-        rgba = np.concatenate((rgb / 255.0, np.ones_like(rgba[..., :1])), axis=-1)
+    window = _window(people, camera)
+    if window is not None:
+        traced = trace_people(people, vertex_colors, camera, window, lighting=lights, samples=samples)
+        traced[..., :3] = _to_srgb(traced[..., :3])
+        rgba[window.top : window.bottom, window.left : window.right] = traced
+    if backdrop is not None:
+        behind = np.broadcast_to(backdrop, (height, width, 3))
+        if floor_y is not None:
+            shadow = trace_shadow(
+                people, camera, rgba[..., 3], floor_y=floor_y, lighting=lights, samples=max(samples, 16)
+            )
+            behind = behind * _to_srgb(shadow)[..., None]
+        rgba[..., :3] = rgba[..., :3] * rgba[..., 3:] + behind * (1.0 - rgba[..., 3:])
+        rgba[..., 3] = 1.0
     return (rgba * 255.0 + 0.5).clip(0, 255).astype(np.uint8)
 
 
@@ -207,19 +190,6 @@ def split_people(meshes: Mesh | Sequence[Mesh]) -> list[Mesh]:
     return people
 
 
-def _mitsuba() -> ModuleType:
-    try:
-        mi = importlib.import_module("mitsuba")
-    except ImportError as error:
-        raise MissingPackageError(
-            "pictures of bodies need the package mitsuba", hint='pip install "vitruvian[view]"'
-        ) from error
-    if mi.variant() != "scalar_rgb":
-        mi.set_variant("scalar_rgb")
-        mi.set_log_level(mi.LogLevel.Error)
-    return mi
-
-
 def _picture_size(camera: Camera) -> tuple[int, int]:
     if camera.focal_px.shape != (2,):
         raise ShapeError("a picture is taken by one camera", seen=tuple(camera.focal_px.shape), expected="(2,)")
@@ -249,7 +219,7 @@ def _vertex_colors(people: Sequence[Mesh], colors: Colour | Sequence[Colour] | N
     """Linear-light RGB per vertex of each person."""
     if colors is None:
         colors = "neutral"
-    single = isinstance(colors, str) or np.ndim(colors[0]) == 0 and not isinstance(colors[0], str)
+    single = isinstance(colors, str) or (np.ndim(colors[0]) == 0 and not isinstance(colors[0], str))
     each: list[Any] = [colors] * len(people) if single else list(colors)  # type: ignore[arg-type]
     if len(each) != len(people):
         raise ShapeError("one colour per person is needed", seen=len(each), expected=len(people))
@@ -275,134 +245,21 @@ def _to_srgb(linear: np.ndarray) -> np.ndarray:
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
-def _window(people: Sequence[Mesh], camera: Camera, *, whole: bool) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom of the pixels that people can cover; None where they are out of sight."""
+def _window(people: Sequence[Mesh], camera: Camera) -> Window | None:
+    """The pixels that people can cover; None where they are out of sight."""
     width, height = _picture_size(camera)
     vertices = torch.cat([mesh.vertices for mesh in people]).double()
     _require_finite(vertices)
-    if whole:
-        return 0, 0, width, height
     in_front = vertices[:, 2] > 1e-2
     if not in_front.any():
         return None
     if not in_front.all():  # a body around the camera can cover any pixel
-        return 0, 0, width, height
+        return Window(0, 0, width, height)
     pixels = camera.to(dtype=torch.float64, device="cpu").project(vertices)
-    left, top = (pixels.amin(0).floor() - 1).tolist()
-    right, bottom = (pixels.amax(0).ceil() + 1).tolist()
-    left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    if left >= right or top >= bottom:
-        return None
-    return int(left), int(top), int(right), int(bottom)
-
-
-def _scene(
-    people: Sequence[Mesh],
-    colors: Sequence[np.ndarray],
-    camera: Camera,
-    window: tuple[int, int, int, int],
-    lighting: Lighting,
-    samples: int,
-    floor_y: float | None,
-) -> Any:
-    mi = _mitsuba()
-    focal_x, focal_y = camera.focal_px.double().tolist()
-    center_x, center_y = camera.center_px.double().tolist()
-    width, height = _picture_size(camera)
-    left, top, right, bottom = window
-    # Mitsuba has one focal length; people are stretched in y by the ratio of the two (1 for nearly every camera).
-    stretch = focal_y / focal_x
-    T = mi.ScalarTransform4f
-    scene: dict[str, Any] = {
-        "type": "scene",
-        "integrator": {"type": "path", "max_depth": 3, "hide_emitters": True},
-        "sensor": {
-            "type": "perspective",
-            "fov_axis": "x",
-            "fov": math.degrees(2 * math.atan(width / 2 / focal_x)),
-            "near_clip": 1e-2,
-            "far_clip": 1e4,
-            "principal_point_offset_x": (width / 2 - center_x) / width,
-            "principal_point_offset_y": (height / 2 - center_y) / height,
-            "to_world": T().look_at(origin=[0, 0, 0], target=[0, 0, 1], up=[0, -1, 0]),
-            "sampler": {"type": "multijitter", "sample_count": samples},
-            "film": {
-                "type": "hdrfilm", "width": width, "height": height, "pixel_format": "rgba",
-                "component_format": "float32", "rfilter": {"type": "box"},
-                "crop_offset_x": left, "crop_offset_y": top, "crop_width": right - left, "crop_height": bottom - top,
-            },
-        },
-    }  # fmt: skip
-    middle = torch.cat([mesh.vertices for mesh in people]).double().mean(0).tolist()
-    middle[1] *= stretch
-    scene.update(_lights(middle, lighting))
-    for index, (mesh, color) in enumerate(zip(people, colors, strict=True)):
-        scene[f"person{index}"] = _mitsuba_mesh(mesh, color, stretch)
-    if floor_y is not None:
-        to_world = T().translate([middle[0], floor_y * stretch + 1e-3, middle[2]]).rotate([1, 0, 0], 90).scale(40)
-        scene["floor"] = {
-            "type": "rectangle", "to_world": to_world,
-            "bsdf": {"type": "twosided", "bsdf": {"type": "diffuse", "reflectance": {"type": "rgb", "value": 0.75}}},
-        }  # fmt: skip
-    return mi.load_dict(scene)
-
-
-def _lights(middle: list[float], lighting: Lighting) -> dict[str, Any]:
-    mi = _mitsuba()
-    distance = 6.0
-    key = np.array([-0.55, -0.75, -0.75])
-    key_at = np.array(middle) + distance * key / np.linalg.norm(key)
-    radius = max(lighting.softness * distance, 1e-3)
-    radiance = lighting.key * distance**2 / (math.pi * radius**2)
-    rgb = {"type": "rgb"}
-    return {
-        "ambient": {"type": "constant", "radiance": {**rgb, "value": lighting.ambient}},
-        "key": {
-            "type": "disk",
-            "to_world": mi.ScalarTransform4f()
-            .look_at(origin=key_at.tolist(), target=middle, up=[0.1, 1.0, 0.2])
-            .scale(radius),
-            "emitter": {"type": "area", "radiance": {**rgb, "value": radiance}},
-        },
-        "fill": {
-            "type": "directional", "direction": [-0.9, 0.15, 0.6],
-            "irradiance": {**rgb, "value": lighting.fill},
-        },
-    }  # fmt: skip
-
-
-def _mitsuba_mesh(mesh: Mesh, color: np.ndarray, stretch: float) -> Any:
-    mi = _mitsuba()
-    vertices = mesh.vertices.double() * torch.tensor([1.0, stretch, 1.0], dtype=torch.float64)
-    properties = mi.Properties()
-    properties["bsdf"] = mi.load_dict(
-        {
-            "type": "twosided",
-            "bsdf": {
-                "type": "principled",
-                "roughness": 0.55,
-                "specular": 0.35,
-                "base_color": {"type": "mesh_attribute", "name": "vertex_color"},
-            },
-        }  # fmt: skip
-    )
-    shape = mi.Mesh("person", len(vertices), len(mesh.faces), properties, has_vertex_normals=True)
-    shape.add_attribute("vertex_color", 3, np.ascontiguousarray(color, dtype=np.float32).ravel())
-    parameters = mi.traverse(shape)
-    parameters["vertex_positions"] = vertices.float().numpy().ravel()
-    parameters["vertex_normals"] = Mesh(vertices, mesh.faces).vertex_normals().float().numpy().ravel()
-    parameters["faces"] = mesh.faces.to(torch.int32).numpy().astype(np.uint32).ravel()
-    parameters.update()
-    return shape
-
-
-def _trace(scene: Any) -> Float[np.ndarray, "height width 4"]:
-    """Straight-alpha sRGB in 0-1."""
-    mi = _mitsuba()
-    traced = np.array(mi.render(scene), dtype=np.float32)
-    alpha = traced[..., 3:].clip(0, 1)
-    straight = traced[..., :3] / np.maximum(alpha, 1e-6)
-    return np.concatenate((_to_srgb(straight), alpha), axis=-1).astype(np.float32)
+    left, top = (int(x) for x in (pixels.amin(0).floor() - 1).clamp_min(0).tolist())
+    right, bottom = (int(x) for x in (pixels.amax(0).ceil() + 1).tolist())
+    window = Window(left, top, min(right, width), min(bottom, height))
+    return window if window.left < window.right and window.top < window.bottom else None
 
 
 def _opaque(picture: Picture, background: int) -> Picture:
