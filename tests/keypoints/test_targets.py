@@ -20,7 +20,7 @@ SURFACE = (
 )  # fmt: skip
 
 
-def random_body(skeleton: Skeleton, *, vertices: int = 200, landmarks: bool = True) -> BodyModel:
+def random_body(skeleton: Skeleton, *, vertices: int = 600, landmarks: bool = True) -> BodyModel:
     g = torch.Generator().manual_seed(5)
     joints = len(skeleton)
 
