@@ -106,7 +106,9 @@ class PlainRotations:
         if prior is not None:
             missing = [j for j in prior.joints if j not in self._joints]
             if missing:
-                raise InputError("the prior looks at joints outside the pose space", seen=missing, expected=self._joints)
+                raise InputError(
+                    "the prior looks at joints outside the pose space", seen=missing, expected=self._joints
+                )
             self._prior_rows = tuple(self._joints.index(j) for j in prior.joints)
 
     @property

@@ -1,1 +1,1 @@
-"""Readers, one file per data set or file format."""
+"""Readers of motion files and data sets, one module for each."""
