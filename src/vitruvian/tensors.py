@@ -1,21 +1,25 @@
 """Frozen records of tensors that move between devices, change dtype and are indexed as one value."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 Record = TypeVar("Record", bound="TensorRecord")
+Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
 
 
 @dataclass(frozen=True, eq=False)
 class TensorRecord:
     """Base of frozen dataclasses whose fields are tensors, other records, or plain metadata.
 
-    Tensors, records and tuples of tensors inside the fields are transformed together; every other field is carried along
-    unchanged.
+    Tensors, records and tuples of tensors inside the fields are transformed together; every other field is carried
+    along unchanged.
     """
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
@@ -67,3 +71,17 @@ def _merge(records: Sequence[Record], join: Callable[[list[Tensor]], Tensor]) ->
         elif isinstance(values[0], tuple) and values[0] and isinstance(values[0][0], Tensor):
             changes[field.name] = tuple(join(list(items)) for items in zip(*values, strict=True))
     return replace(first, **changes)
+
+
+def without_autocast(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Run a function in the precision of its inputs, whatever autocast is on outside."""
+
+    @wraps(function)
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        with ExitStack() as stack:
+            for device in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(device):
+                    stack.enter_context(torch.autocast(device, enabled=False))
+            return function(*args, **kwargs)
+
+    return call

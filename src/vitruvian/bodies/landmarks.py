@@ -44,6 +44,7 @@ class FaceLandmarks(TensorRecord):
         )
 
     @cached_property
+    @torch.inference_mode(False)
     def _vertices_and_rows(self) -> tuple[Tensor, Tensor]:
         corners = self.corners.flatten()
         if self.contour_corners is not None:
@@ -68,12 +69,12 @@ class FaceLandmarks(TensorRecord):
         if self.contour_corners is None or self.contour_barycentric is None:
             return points
         row = contour_row(rotations, skeleton)
+        batch = torch.broadcast_shapes(vertices.shape[:-2], row.shape)
         corner_rows = rows[self.corners.numel() :].view(self.contour_corners.shape)[row]  # (*batch, 17, 3)
-        batch = vertices.shape[:-2]
-        index = corner_rows.reshape(*batch, -1, 1).expand(*batch, -1, 3)
-        corners = torch.gather(vertices, -2, index).view(*corner_rows.shape, 3)
+        index = corner_rows.flatten(-2)[..., None].expand(*batch, -1, 3)
+        corners = torch.gather(vertices.expand(*batch, *vertices.shape[-2:]), -2, index).unflatten(-2, (-1, 3))
         contour = (corners * self.contour_barycentric[row][..., None]).sum(-2)
-        return torch.cat((points, contour), dim=-2)
+        return torch.cat((points.expand(*batch, *points.shape[-2:]), contour), dim=-2)
 
 
 def contour_row(rotations: Float[Tensor, "*batch joint 3 3"], skeleton: Skeleton) -> Int[Tensor, "*batch"]:
@@ -88,5 +89,6 @@ def contour_row(rotations: Float[Tensor, "*batch joint 3 3"], skeleton: Skeleton
         relative = relative @ rotations[..., joint, :, :]
     sin = -relative[..., 2, 0]
     cos = torch.sqrt(relative[..., 0, 0] ** 2 + relative[..., 1, 0] ** 2)
-    degrees = torch.round(-torch.atan2(sin, cos) * 180 / math.pi).clamp(-MAX_YAW_DEG, MAX_YAW_DEG).long()
+    degrees = torch.round(-torch.atan2(sin, cos) * 180 / math.pi).nan_to_num(0)
+    degrees = degrees.clamp(-MAX_YAW_DEG, MAX_YAW_DEG).long()
     return torch.where(degrees >= 0, degrees, MAX_YAW_DEG - degrees)

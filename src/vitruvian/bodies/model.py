@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -10,12 +11,13 @@ from torch import Tensor
 
 from vitruvian.bodies.correctives import PoseCorrectives
 from vitruvian.bodies.landmarks import FaceLandmarks
+from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.points import SkinnedPoints, skin_points
 from vitruvian.bodies.skeletons import Skeleton
 from vitruvian.bodies.skinning import blend_skin, forward_kinematics, pose_features
 from vitruvian.errors import InputError, ShapeError
 from vitruvian.geometry.meshes import Mesh
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import TensorRecord, without_autocast
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,7 @@ class BodyModel(TensorRecord):
     def device(self) -> torch.device:
         return self.template.device
 
+    @without_autocast
     def with_shape(
         self,
         betas: Float[Tensor, "*batch shape"] | None = None,
@@ -105,6 +108,10 @@ class BodyModel(TensorRecord):
             + torch.einsum("...s,jks->...jk", expression, self.joint_expression_dirs[..., : expression.shape[-1]])
         )
         return ShapedBody(self, betas, expression, joints)
+
+    def pose(self, params: BodyParams) -> "PosedBody":
+        """The body with these parameters; the same as `with_shape` followed by `with_pose`."""
+        return self.with_shape(params.betas, params.expression).with_pose(params.rotations, params.transl)
 
     def points(self, vertex_ids: Int[Tensor, "point"]) -> SkinnedPoints:
         """Precompute what `PosedBody.points` needs to follow these vertices without the mesh."""
@@ -130,6 +137,14 @@ class BodyModel(TensorRecord):
         """
         return skin_points(self, vertex_weights, joint_weights)
 
+    @cached_property
+    @torch.inference_mode(False)
+    def landmark_points(self) -> SkinnedPoints:
+        """The vertices that the face landmarks need, precomputed; families without landmarks raise InputError."""
+        if self.face_landmarks is None:
+            raise InputError(f"the {self.family} model has no face landmarks")
+        return self.points(self.face_landmarks.vertex_ids)
+
     def _coefficients(self, values: Tensor | None, available: int, name: str) -> Tensor:
         if values is None:
             return self.template.new_zeros(0)
@@ -152,6 +167,7 @@ class ShapedBody(TensorRecord):
     joints: Float[Tensor, "*batch joint 3"]
 
     @cached_property
+    @without_autocast
     def vertices(self) -> Float[Tensor, "*batch vertex 3"]:
         """Vertices in the rest pose, without pose correctives."""
         model = self.model
@@ -162,6 +178,16 @@ class ShapedBody(TensorRecord):
                 flat = coefficients @ dirs[..., :count].reshape(-1, count).T
                 rest = rest + flat.view(*coefficients.shape[:-1], *model.template.shape)
         return rest
+
+    def expand(self, *batch: int) -> "ShapedBody":
+        """The same person or people for a larger batch."""
+        betas, expression = (x.expand(*batch, x.shape[-1]) for x in (self.betas, self.expression))
+        return ShapedBody(self.model, betas, expression, self.joints.expand(*batch, *self.joints.shape[-2:]))
+
+    def __getitem__(self, index: Any) -> "ShapedBody":
+        """Some people of the batch."""
+        full = self.expand(*self.joints.shape[:-2])
+        return ShapedBody(self.model, full.betas[index], full.expression[index], full.joints[index])
 
     def mesh(self) -> Mesh:
         """The mesh in the rest pose."""
@@ -209,6 +235,7 @@ class PosedBody(TensorRecord):
         return self.shaped.model
 
     @cached_property
+    @without_autocast
     def vertices(self) -> Float[Tensor, "*batch vertex 3"]:
         """All vertices of the posed mesh, in metres."""
         shaped = self.shaped
@@ -236,13 +263,18 @@ class PosedBody(TensorRecord):
 
         The contour follows the yaw of the head against the trunk (SMPL-X). Families without landmarks raise InputError.
         """
-        landmarks = self.model.face_landmarks
-        if landmarks is None:
-            raise InputError(f"the {self.model.family} model has no face landmarks")
-        return landmarks.place(self.points(self.points_of_landmarks), self.rotations, self.model.skeleton)
+        vertices = self.points(self.model.landmark_points)
+        assert self.model.face_landmarks is not None
+        return self.model.face_landmarks.place(vertices, self.rotations, self.model.skeleton)
 
-    @cached_property
-    def points_of_landmarks(self) -> SkinnedPoints:
-        landmarks = self.model.face_landmarks
-        assert landmarks is not None
-        return self.model.points(landmarks.vertex_ids)
+    def __getitem__(self, index: Any) -> "PosedBody":
+        """Some people of the batch."""
+        batch = self.joints.shape[:-2]
+        transl = None if self.transl is None else self.transl.expand(*batch, 3)[index]
+        return PosedBody(
+            self.shaped.expand(*batch)[index],
+            self.rotations.expand(*batch, *self.rotations.shape[-3:])[index],
+            transl,
+            self.world_rotations[index],
+            self.joints[index],
+        )

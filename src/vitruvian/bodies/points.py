@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import TensorRecord, without_autocast
 
 if TYPE_CHECKING:
     from vitruvian.bodies.model import BodyModel
@@ -32,6 +32,7 @@ class SkinnedPoints(TensorRecord):
     offset_expression_dirs: Float[Tensor, "attachment 3 expression"]
     pose_dirs: Float[Tensor, "attachment 3 feature"] | None
 
+    @without_autocast
     def offsets(
         self,
         betas: Float[Tensor, "*batch shape"],
@@ -48,6 +49,7 @@ class SkinnedPoints(TensorRecord):
             offset = offset + (features @ self.pose_dirs.flatten(0, 1).T).unflatten(-1, (-1, 3))
         return offset
 
+    @without_autocast
     def attachments(
         self,
         G: Float[Tensor, "*batch joint 3 3"],

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitruvian.bodies.skeletons import Skeleton
+from vitruvian.tensors import without_autocast
 
 
 @lru_cache(maxsize=64)
@@ -15,20 +16,22 @@ def _level_indices(
 ) -> tuple[tuple[tuple[Tensor, Tensor, Tensor], ...], Tensor]:
     """Per level below the root: its joints, their parents, the parents' rows in the level above; and the order."""
     levels = []
-    for above, level in zip(skeleton.levels, skeleton.levels[1:], strict=False):
-        row_above = {joint: row for row, joint in enumerate(above)}
-        parents = [skeleton.parents[joint] for joint in level]
-        levels.append(
-            (
-                torch.tensor(level, device=device),
-                torch.tensor(parents, device=device),
-                torch.tensor([row_above[parent] for parent in parents], device=device),
+    with torch.inference_mode(False):  # the cached tensors outlive the caller's mode
+        for above, level in zip(skeleton.levels, skeleton.levels[1:], strict=False):
+            row_above = {joint: row for row, joint in enumerate(above)}
+            parents = [skeleton.parents[joint] for joint in level]
+            levels.append(
+                (
+                    torch.tensor(level, device=device),
+                    torch.tensor(parents, device=device),
+                    torch.tensor([row_above[parent] for parent in parents], device=device),
+                )
             )
-        )
-    order = [joint for level in skeleton.levels for joint in level]
-    return tuple(levels), torch.tensor(order, device=device).argsort()
+        order = [joint for level in skeleton.levels for joint in level]
+        return tuple(levels), torch.tensor(order, device=device).argsort()
 
 
+@without_autocast
 def forward_kinematics(
     skeleton: Skeleton,
     rotations: Float[Tensor, "*batch joint 3 3"],
@@ -64,6 +67,7 @@ def pose_features(rotations: Float[Tensor, "*batch joint 3 3"]) -> Float[Tensor,
     return (rotations[..., 1:, :, :] - identity).flatten(-3)
 
 
+@without_autocast
 def blend_skin(
     points: Float[Tensor, "*batch vertex 3"],
     weights: Float[Tensor, "vertex joint"],
@@ -84,7 +88,7 @@ def blend_skin(
     block = 8
     out = [
         _skin_block(points[start : start + block], weights, transforms[start : start + block])
-        for start in range(0, points.shape[0], block)
+        for start in range(0, max(points.shape[0], 1), block)
     ]
     skinned = torch.cat(out) if len(out) != 1 else out[0]
     return skinned.reshape(*batch, *points.shape[-2:])
