@@ -50,7 +50,7 @@ class PointKinematics(TensorRecord):
     num_moving: int
     surface_dirs: SurfaceDirs
     joint_dirs: Float[Tensor, "joint 3 coefficient"]
-    """Derivative of the rest offset of each joint from its parent by shape, then expression; of the root: its position."""
+    """Derivative of the offset of each joint from its parent by shape, then expression; of the root: its position."""
     point_chain: Float[Tensor, "point joint"]
     """Σ b_n of the attachments of a point below each joint: how far the point follows the growth of that bone."""
     parents: Int[Tensor, "joint"]

@@ -59,7 +59,7 @@ class BodyEvaluation:
         return pose_features(self.rotations)
 
     def pull_back(self, jacobian: Float[Tensor, "batch row slot_times_3"]) -> Float[Tensor, "batch row parameter"]:
-        """Turn a derivative by right perturbations of the moving joints into one by the parameters of the pose spaces."""
+        """Derivative by right perturbations of the moving joints → derivative by the parameters of the pose spaces."""
         blocks = []
         start = 0
         for space, differential in zip(self.problem.spaces, self.differentials, strict=True):
@@ -113,7 +113,7 @@ class BodyProblem:
         body: the model.
         spaces: pose spaces over disjoint joints; joints in no space stay as in `fixed_rotations`.
         terms: summands of the objective.
-        fixed_rotations: `(batch, J, 3, 3)` or `(J, 3, 3)`, rotations of the joints that no space moves; identity if None.
+        fixed_rotations: `(batch, J, 3, 3)` or `(J, 3, 3)`, rotations of joints that no space moves; identity if None.
         num_shape, num_expression: how many coefficients are variables; the state may hold more, which stay as they are.
     """
 

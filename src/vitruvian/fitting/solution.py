@@ -28,7 +28,7 @@ class Status(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Solution(TensorRecord, Generic[State]):
-    """Final state, objective, `Status` and number of iterations per item; `history (iteration, batch)` of the objective."""
+    """Final state, objective, `Status` and number of iterations per item; the objective at every iteration."""
 
     state: State
     cost: Float[Tensor, "batch"]

@@ -1,0 +1,420 @@
+"""Fit bodies to 2D keypoints of many people at once: starts, stages, solver, result."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from vitruvian.bodies.model import BodyModel
+from vitruvian.bodies.params import BodyParams
+from vitruvian.errors import InputError
+from vitruvian.fitting.kinematics import PointKinematics
+from vitruvian.fitting.lbfgs import LBFGS
+from vitruvian.fitting.levenberg_marquardt import LevenbergMarquardt
+from vitruvian.fitting.parts import BodyPrior, Part, body_parts, body_prior
+from vitruvian.fitting.problem import BodyProblem, FitState, Term
+from vitruvian.fitting.residuals import CoefficientPrior, PosePrior, PoseSpacePrior, Reprojection, Upright
+from vitruvian.fitting.solution import Solution, Status
+from vitruvian.fitting.stages import DEFAULT_SCHEDULE, PAPER_SCHEDULE, Stage
+from vitruvian.fitting.start import (
+    HEAD_WEIGHT,
+    LIMB_WEIGHT,
+    TRUNK_WEIGHT,
+    evenly_turned,
+    place_in_view,
+    turned_orientations,
+)
+from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.formats import GROUPS, place_of
+from vitruvian.keypoints.observations import Keypoints
+from vitruvian.keypoints.targets import keypoint_targets
+from vitruvian.tensors import TensorRecord, concatenate_records
+
+TRUNK_PLACES = ("neck", "shoulder", "hip", "pelvis", "spine", "collar")
+HEAD_PLACES = ("nose", "eye", "ear", "head", "mouth")
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How people are fitted.
+
+    Attributes:
+        schedule: the stages.
+        solver: Levenberg-Marquardt or L-BFGS; `iterations` of a stage override those of Levenberg-Marquardt.
+        num_shape, num_expression: coefficients that are fitted.
+        hand_components: principal components per hand.
+        turns: turns about the vertical that are tried, spread evenly.
+        sigma_px: expected error of a keypoint in pixels, whatever the size of the person.
+        sigma_share: expected error of a keypoint as a share of the size of the person in the picture, added to it.
+        min_confidence: keypoints of lower confidence are not used.
+        min_keypoints: people with fewer usable keypoints of the body are not fitted.
+        upright_seen, upright_hidden: weight of standing upright where the hips are seen, and where they are not.
+        chunk: people fitted at the same time; bounds the memory.
+    """
+
+    schedule: tuple[Stage, ...] = DEFAULT_SCHEDULE
+    solver: LevenbergMarquardt | LBFGS = field(default_factory=LevenbergMarquardt)
+    num_shape: int = 10
+    num_expression: int = 10
+    hand_components: int = 12
+    turns: int = 4
+    sigma_px: float = 1.0
+    sigma_share: float = 0.004
+    min_confidence: float = 0.1
+    min_keypoints: int = 3
+    upright_seen: float = 2.0
+    upright_hidden: float = 8.0
+    chunk: int = 256
+
+    @staticmethod
+    def paper() -> "FitConfig":
+        """The published schedule: errors in units of a thousandth of the image height, two opposite turns."""
+        return FitConfig(
+            schedule=PAPER_SCHEDULE, turns=2, sigma_px=0.0, sigma_share=0.0, upright_seen=0.0, upright_hidden=0.0
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FittedPeople(TensorRecord):
+    """Result of a fit, one row per person.
+
+    Attributes:
+        params: rotations, shape, expression and translation in the camera frame.
+        cost: objective of the last stage.
+        status: see `Status`.
+        iterations: trial steps over all stages.
+        reprojection_px: mean distance of the used keypoints from their targets, by confidence; NaN without any.
+    """
+
+    params: BodyParams
+    cost: Float[Tensor, "person"]
+    status: Int[Tensor, "person"]
+    iterations: Int[Tensor, "person"]
+    reprojection_px: Float[Tensor, "person"]
+
+
+def fit_keypoints(
+    body: BodyModel,
+    keypoints: Keypoints,
+    camera: Camera,
+    *,
+    config: FitConfig | None = None,
+    prior: BodyPrior | None = None,
+    start: BodyParams | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> FittedPeople:
+    """Fit the body to 2D keypoints of N people, all at once.
+
+    Args:
+        body: the model.
+        keypoints: N people in one picture format, pixels.
+        camera: intrinsics, one per person or one for all.
+        config: schedule, solver and settings.
+        prior: belief about the body pose; the hand-set Gaussian if None.
+        start: where to start instead of trying turns about the vertical.
+        progress: called with the number of people done after each chunk.
+
+    Returns:
+        One row per person; people without enough keypoints keep the start pose and say so in their status.
+
+    Raises:
+        InputError: the keypoints have no person axis, or the camera does not match.
+    """
+    config = config or FitConfig()
+    if keypoints.confidence.dim() != 2:
+        raise InputError(
+            "keypoints need one person axis", seen=tuple(keypoints.confidence.shape), expected="(person, keypoint)"
+        )
+    people = keypoints.confidence.shape[0]
+    camera = camera.to(device=body.device, dtype=body.dtype)
+    if camera.focal_px.dim() == 1:
+        camera = camera.map(lambda x: x.expand(people, -1))
+    if camera.focal_px.shape[0] != people:
+        raise InputError("one camera per person is needed", seen=camera.focal_px.shape[0], expected=people)
+    keypoints = keypoints.sanitized().to(device=body.device, dtype=body.dtype)
+    fitter = _fitter(body, keypoints.format, config, prior)
+    results = []
+    with torch.no_grad():
+        for first in range(0, people, config.chunk):
+            rows = slice(first, min(first + config.chunk, people))
+            results.append(fitter.fit(keypoints[rows], camera[rows], None if start is None else start[rows]))
+            if progress is not None:
+                progress(rows.stop - rows.start)
+    if not results:
+        return fitter.empty()
+    return concatenate_records(results)
+
+
+@lru_cache(maxsize=8)
+def _fitter(body: BodyModel, format: str, config: FitConfig, prior: BodyPrior | None) -> "_Fitter":
+    return _Fitter(body, format, config, prior)
+
+
+@dataclass(frozen=True, eq=False)
+class _Observations(TensorRecord):
+    """Keypoints brought to the order of the targets, and what follows from them."""
+
+    positions: Float[Tensor, "batch point 2"]
+    weights: Float[Tensor, "batch point"]
+    sigma_px: Float[Tensor, "batch"]
+    camera: Camera
+    upright: Float[Tensor, "batch"]
+    usable: Bool[Tensor, "batch"]
+
+
+class _Fitter:
+    """Everything about a fit that does not depend on the people: targets, parts, and the structure of each stage."""
+
+    def __init__(self, body: BodyModel, format: str, config: FitConfig, prior: BodyPrior | None) -> None:
+        self.body = body
+        self.config = config
+        self.targets = keypoint_targets(body, format).fitted()
+        skeleton = body.skeleton
+        self.prior = prior or (body_prior("hand-set", skeleton) if "pelvis" in skeleton.names else None)
+        self.parts: tuple[Part, ...] = body_parts(skeleton, self.prior, hand_components=config.hand_components)
+        self.num_shape = min(config.num_shape, body.num_shape)
+        self.num_expression = min(config.num_expression, body.num_expression)
+        names = [GROUPS[group] for group in self.targets.group.tolist()]
+        self.is_body = torch.tensor([name == "body" for name in names], device=body.device)
+        self.is_hand = torch.tensor([name.endswith("hand") for name in names], device=body.device)
+        self.is_face = torch.tensor([name == "face" for name in names], device=body.device)
+        self.start_weight, self.is_hip = self._start_weights()
+        self._kinematics: dict[tuple, tuple[PointKinematics, Tensor]] = {}
+
+    def _start_weights(self) -> tuple[Tensor, Tensor]:
+        weights, hips = [], []
+        for name, is_body in zip(self.targets.names, self.is_body.tolist(), strict=True):
+            place = place_of(name)
+            trunk = any(word in place for word in TRUNK_PLACES)
+            head = any(word in place for word in HEAD_PLACES)
+            weight = TRUNK_WEIGHT if trunk else HEAD_WEIGHT if head else LIMB_WEIGHT
+            weights.append(weight if is_body or not bool(self.is_body.any()) else 0.02)
+            hips.append(is_body and ("hip" in place or "pelvis" in place))
+        template = self.body.template
+        return template.new_tensor(weights), torch.tensor(hips, device=template.device)
+
+    def observe(self, keypoints: Keypoints, camera: Camera) -> _Observations:
+        config, targets = self.config, self.targets
+        positions = keypoints.positions[:, targets.keypoint]
+        confidence = keypoints.confidence[:, targets.keypoint]
+        confidence = torch.where(confidence >= config.min_confidence, confidence, 0.0)
+        weights = confidence * targets.weight
+        box = keypoints.bounding_box(min_confidence=config.min_confidence)
+        size = (box[:, 2:] - box[:, :2]).amax(-1)
+        paper_unit = camera.image_size[:, 1] / 1000
+        sigma = config.sigma_px + config.sigma_share * size
+        sigma = torch.where(sigma > 0, sigma, paper_unit).clamp_min(1e-3)
+        main = self.is_body if bool(self.is_body.any()) else torch.ones_like(self.is_body)
+        usable = (weights[:, main] > 0).sum(-1) >= config.min_keypoints
+        hips_seen = (weights[:, self.is_hip] > 0).any(-1)
+        upright = torch.where(hips_seen, config.upright_seen, config.upright_hidden).to(weights)
+        return _Observations(positions, weights, sigma, camera, upright, usable)
+
+    def fit(self, keypoints: Keypoints, camera: Camera, start: BodyParams | None) -> FittedPeople:
+        observed = self.observe(keypoints, camera)
+        people = observed.weights.shape[0]
+        if start is None:
+            state, owner = self._turned_starts(observed)
+        else:
+            state, owner = self._given_start(start), torch.arange(people, device=self.body.device)
+        iterations = torch.zeros(people, dtype=torch.long, device=self.body.device)
+        solution: Solution[FitState] | None = None
+        for stage in self.config.schedule:
+            if start is not None and not stage.articulated:
+                continue
+            solution = self._run_stage(stage, state, observed[owner])
+            state = solution.state
+            iterations.index_add_(0, owner, solution.iterations)
+            owner, state, solution = _prune(owner, people, stage.keep, state, solution)
+        assert solution is not None
+        owner, state, solution = _prune(owner, people, 1, state, solution)
+        return self._result(state, solution, observed, iterations)
+
+    def empty(self) -> FittedPeople:
+        """The result of no people."""
+        none = self.body.template.new_zeros(0)
+        state = self._initial_state(0)
+        params = self._params(state)
+        return FittedPeople(params, none, none.long(), none.long(), none)
+
+    def _initial_state(self, batch: int) -> FitState:
+        template = self.body.template
+        poses = tuple(p.space.initial(batch, dtype=template.dtype, device=template.device) for p in self.parts)
+        return FitState(
+            poses,
+            template.new_zeros(batch, self.num_shape),
+            template.new_zeros(batch, self.num_expression),
+            template.new_zeros(batch, 3),
+        )
+
+    def _mean_rotations(self, batch: int) -> Tensor:
+        """Rotations at the mean of every prior, where a fit starts."""
+        rotations = torch.eye(3, dtype=self.body.dtype, device=self.body.device)
+        rotations = rotations.repeat(batch, self.body.num_joints, 1, 1)
+        for part in self.parts:
+            prior = getattr(part.space, "prior", None)
+            mean = getattr(prior, "mean", None)
+            if mean is not None and mean.shape[-2:] == (3, 3) and len(prior.joints) == mean.shape[0]:
+                rotations[:, list(prior.joints)] = mean.to(rotations)
+            elif part.name != "root":
+                state = part.space.initial(batch, dtype=rotations.dtype, device=rotations.device)
+                rotations[:, list(part.space.joints)] = part.space.decode(state)
+        return rotations
+
+    def _turned_starts(self, observed: _Observations) -> tuple[FitState, Int[Tensor, "start"]]:
+        """One start per person and turn about the vertical; the owner of each."""
+        body, people, count = self.body, observed.weights.shape[0], self.config.turns
+        turns = turned_orientations(evenly_turned(count), dtype=body.dtype, device=body.device)
+        owner = torch.arange(people, device=body.device).repeat_interleave(count)
+        rotations = self._mean_rotations(people * count)
+        rotations[:, 0] = turns.repeat(people, 1, 1)
+        posed = body.with_shape().with_pose(rotations)
+        points = posed.points(self.targets.points) - posed.joints[:, :1]
+        turn, root = place_in_view(
+            points,
+            observed.positions[owner],
+            (observed.weights * self.start_weight)[owner],
+            observed.camera[owner],
+        )
+        rotations[:, 0] = turn @ rotations[:, 0]
+        return self._state_from_rotations(rotations, root - body.joint_template[0]), owner
+
+    def _given_start(self, start: BodyParams) -> FitState:
+        transl = start.transl if start.transl is not None else self.body.template.new_zeros(len(start.rotations), 3)
+        state = self._state_from_rotations(start.rotations.to(self.body.template), transl.to(self.body.template))
+        betas = _resized(start.betas.to(self.body.template), self.num_shape)
+        return replace(state, betas=betas, expression=_resized(start.expression.to(betas), self.num_expression))
+
+    def _state_from_rotations(self, rotations: Tensor, transl: Tensor) -> FitState:
+        state = self._initial_state(rotations.shape[0])
+        poses = tuple(part.space.encode(rotations[:, list(part.space.joints)]) for part in self.parts)
+        return replace(state, poses=poses, transl=transl)
+
+    def _rotations(self, state: FitState) -> Float[Tensor, "batch joint 3 3"]:
+        rotations = torch.eye(3, dtype=self.body.dtype, device=self.body.device)
+        rotations = rotations.repeat(state.batch_size, self.body.num_joints, 1, 1)
+        for part, pose in zip(self.parts, state.poses, strict=True):
+            rotations[:, list(part.space.joints)] = part.space.decode(pose)
+        return rotations
+
+    def _active(self, stage: Stage) -> list[int]:
+        """Rows of the parts that move in a stage."""
+        moves = {
+            "root": True,
+            "body": stage.articulated,
+            "jaw": stage.articulated and stage.face_keypoints > 0,
+            "left_hand": stage.articulated and stage.hand_keypoints > 0,
+            "right_hand": stage.articulated and stage.hand_keypoints > 0,
+        }
+        if not any(part.name == "root" for part in self.parts):
+            moves["body"] = True
+        return [row for row, part in enumerate(self.parts) if moves[part.name]]
+
+    def _structure(self, stage: Stage) -> tuple[PointKinematics, Tensor]:
+        """Kinematics of the points that count in a stage, and their rows among the targets."""
+        active = self._active(stage)
+        num_shape = self.num_shape if stage.articulated else 0
+        num_expression = self.num_expression if stage.articulated and stage.face_keypoints > 0 else 0
+        key = (tuple(active), num_shape, num_expression, stage.hand_keypoints > 0, stage.face_keypoints > 0)
+        if key not in self._kinematics:
+            counts = self.is_body.clone()
+            if stage.hand_keypoints > 0:
+                counts |= self.is_hand
+            if stage.face_keypoints > 0:
+                counts |= self.is_face
+            rows = counts.nonzero()[:, 0]
+            moving = tuple(joint for row in active for joint in self.parts[row].space.joints)
+            kinematics = PointKinematics.build(
+                self.body,
+                self.targets.points.select(rows),
+                moving_joints=moving,
+                num_shape=num_shape,
+                num_expression=num_expression,
+            )
+            self._kinematics[key] = (kinematics, rows)
+        return self._kinematics[key]
+
+    def _run_stage(self, stage: Stage, state: FitState, observed: _Observations) -> Solution[FitState]:
+        active = self._active(stage)
+        kinematics, rows = self._structure(stage)
+        gamma = self.is_body + stage.hand_keypoints * self.is_hand + stage.face_keypoints * self.is_face
+        num_coefficients = kinematics.joint_dirs.shape[-1]
+        num_shape = min(self.num_shape, num_coefficients)
+        num_expression = num_coefficients - num_shape
+        terms: list[Term] = [
+            Reprojection(
+                kinematics,
+                observed.positions[:, rows],
+                (observed.weights * gamma)[:, rows],
+                observed.sigma_px,
+                observed.camera,
+                stage.robust_scale,
+            )
+        ]
+        weights = {"body": stage.pose, "jaw": stage.jaw, "left_hand": stage.hands, "right_hand": stage.hands}
+        for column, row in enumerate(active):
+            part = self.parts[row]
+            if part.name != "root":
+                terms.append(PoseSpacePrior(column, weights[part.name]))
+        if stage.articulated and self.prior is not None:
+            terms += [PosePrior(extra, stage.extra) for extra in self.prior.extra]
+        if num_shape:
+            terms.append(CoefficientPrior("betas", stage.shape))
+        if num_expression:
+            terms.append(CoefficientPrior("expression", stage.expression))
+        if "pelvis" in self.body.skeleton.names:
+            up = self.body.template.new_tensor([0.0, -1.0, 0.0])
+            terms.append(Upright(up, observed.upright))
+        problem = BodyProblem(
+            self.body,
+            [self.parts[row].space for row in active],
+            terms,
+            num_shape=num_shape,
+            num_expression=num_expression,
+            fixed_rotations=self._rotations(state),
+        )
+        solver = self.config.solver
+        if isinstance(solver, LevenbergMarquardt):
+            solver = replace(solver, max_iterations=stage.iterations)
+        solution = solver.solve(problem, replace(state, poses=tuple(state.poses[row] for row in active)))
+        poses = list(state.poses)
+        for row, pose in zip(active, solution.state.poses, strict=True):
+            poses[row] = pose
+        return replace(solution, state=replace(solution.state, poses=tuple(poses)))
+
+    def _params(self, state: FitState) -> BodyParams:
+        return BodyParams(self._rotations(state), state.betas, state.expression, state.transl)
+
+    def _result(self, state: FitState, solution: Solution, observed: _Observations, iterations: Tensor) -> FittedPeople:
+        params = self._params(state)
+        posed = self.body.with_shape(state.betas, state.expression).with_pose(params.rotations, state.transl)
+        error = (observed.camera.project(posed.points(self.targets.points)) - observed.positions).norm(dim=-1)
+        weights = observed.weights * (self.targets.weight > 0)
+        total = weights.sum(-1)
+        reprojection = torch.where(total > 0, (weights * error).sum(-1) / total, math.nan)
+        status = torch.where(observed.usable, solution.status, int(Status.NO_EVIDENCE))
+        return FittedPeople(params, solution.cost, status, iterations, reprojection)
+
+
+def _resized(values: Tensor, count: int) -> Tensor:
+    """The first `count` coefficients, filled up with zeros."""
+    missing = count - values.shape[-1]
+    return torch.nn.functional.pad(values, (0, missing)) if missing > 0 else values[..., :count]
+
+
+def _prune(
+    owner: Tensor, people: int, keep: int, state: FitState, solution: Solution[FitState]
+) -> tuple[Tensor, FitState, Solution[FitState]]:
+    """Keep the `keep` best starts of each person (all if 0)."""
+    count = len(owner) // max(people, 1)
+    if keep == 0 or count <= keep:
+        return owner, state, solution
+    cost = torch.nan_to_num(solution.cost, nan=math.inf).view(people, count)
+    best = cost.topk(keep, dim=1, largest=False, sorted=False).indices.sort(dim=1).values
+    rows = (best + count * torch.arange(people, device=owner.device)[:, None]).flatten()
+    kept = replace(solution, history=())[rows]
+    return owner[rows], state[rows], kept
