@@ -1,4 +1,4 @@
-"""Reader of the hand statistics in the package: mean, principal components and spread of the finger rotations."""
+"""Hand statistics: mean, principal components and spread of the finger rotations, fitted and read."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +20,38 @@ class HandStatistics(TensorRecord):
     mean: Float[Tensor, "45"]
     components: Float[Tensor, "45 45"]
     std: Float[Tensor, "45"]
+
+
+def fit_hand_statistics(
+    axis_angle: Float[Tensor, "hand 45"],
+    weights: Float[Tensor, "hand"],
+    *,
+    widen: float = 1.15,
+    floor_rad: float = 0.07,
+) -> HandStatistics:
+    """Weighted mean and principal components of finger poses.
+
+    Args:
+        axis_angle: finger rotations of one side, radians.
+        weights: weight of each hand, any scale.
+        widen: factor on every standard deviation, for poses that the data lacks.
+        floor_rad: spread added in every direction, so that no joint is held stiff.
+    """
+    share = weights / weights.sum()
+    mean = share @ axis_angle
+    offset = axis_angle - mean
+    variance, directions = torch.linalg.eigh((offset * share[:, None]).T @ offset)
+    variance, directions = variance.flip(0).clamp_min(0), directions.flip(1)
+    # Each direction is unique up to its sign: let its largest entry be positive.
+    largest = directions.abs().argmax(dim=0)
+    directions = directions * torch.sign(directions[largest, torch.arange(len(largest))])
+    return HandStatistics(mean, directions.T, (variance * widen**2 + floor_rad**2).sqrt())
+
+
+def mirror_hand_statistics(statistics: HandStatistics) -> HandStatistics:
+    """The same statistics for the other hand: rotation axes are reflected in the plane x = 0."""
+    flip = torch.tensor([1.0, -1.0, -1.0]).to(statistics.mean).repeat(15)
+    return HandStatistics(statistics.mean * flip, statistics.components * flip, statistics.std)
 
 
 @cache
