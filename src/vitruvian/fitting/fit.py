@@ -13,12 +13,11 @@ from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.errors import InputError
 from vitruvian.fitting.kinematics import PointKinematics
-from vitruvian.fitting.lbfgs import LBFGS
 from vitruvian.fitting.levenberg_marquardt import LevenbergMarquardt
 from vitruvian.fitting.parts import BodyPrior, Part, body_parts, body_prior
 from vitruvian.fitting.problem import BodyProblem, FitState, Term
 from vitruvian.fitting.residuals import CoefficientPrior, PosePrior, PoseSpacePrior, Reprojection, Upright
-from vitruvian.fitting.solution import Solution, Status
+from vitruvian.fitting.solution import Solution, Solver, Status
 from vitruvian.fitting.stages import DEFAULT_SCHEDULE, PAPER_SCHEDULE, Stage
 from vitruvian.fitting.start import (
     HEAD_WEIGHT,
@@ -57,7 +56,7 @@ class FitConfig:
     """
 
     schedule: tuple[Stage, ...] = DEFAULT_SCHEDULE
-    solver: LevenbergMarquardt | LBFGS = field(default_factory=LevenbergMarquardt)
+    solver: Solver = field(default_factory=LevenbergMarquardt)
     num_shape: int = 10
     num_expression: int = 10
     hand_components: int = 12
@@ -256,13 +255,8 @@ class _Fitter:
         rotations = torch.eye(3, dtype=self.body.dtype, device=self.body.device)
         rotations = rotations.repeat(batch, self.body.num_joints, 1, 1)
         for part in self.parts:
-            prior = getattr(part.space, "prior", None)
-            mean = getattr(prior, "mean", None)
-            if mean is not None and mean.shape[-2:] == (3, 3) and len(prior.joints) == mean.shape[0]:
-                rotations[:, list(prior.joints)] = mean.to(rotations)
-            elif part.name != "root":
-                state = part.space.initial(batch, dtype=rotations.dtype, device=rotations.device)
-                rotations[:, list(part.space.joints)] = part.space.decode(state)
+            state = part.space.initial(batch, dtype=rotations.dtype, device=rotations.device)
+            rotations[:, list(part.space.joints)] = part.space.decode(state)
         return rotations
 
     def _turned_starts(self, observed: _Observations) -> tuple[FitState, Int[Tensor, "start"]]:

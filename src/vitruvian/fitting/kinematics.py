@@ -74,8 +74,8 @@ class PointKinematics(TensorRecord):
         chains = model.skeleton.chains
         members, entries = _groups_and_entries(points, chains, moving_joints)
         attachment_groups = torch.zeros(len(points.point), len(members), dtype=dtype, device=device)
-        for group, rows in enumerate(members):
-            attachment_groups[list(rows), group] = 1
+        for column, rows in enumerate(members):
+            attachment_groups[list(rows), column] = 1
         columns = torch.tensor(entries, dtype=torch.long, device=device).reshape(-1, 3)
         point, group, joint = (column.contiguous() for column in columns.unbind(1))
         moving = torch.full((model.num_joints,), -1, dtype=torch.long, device=device)

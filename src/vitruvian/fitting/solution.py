@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -35,3 +35,11 @@ class Solution(TensorRecord, Generic[State]):
     status: Int[Tensor, "batch"]
     iterations: Int[Tensor, "batch"]
     history: tuple[Float[Tensor, "batch"], ...] = ()
+
+
+class Solver(Protocol):
+    """Minimises a batch of problems; Levenberg-Marquardt and L-BFGS are the two implementations."""
+
+    def solve(self, problem: Any, start: State) -> Solution[State]:
+        """Minimise from `start`, each item by itself."""
+        ...

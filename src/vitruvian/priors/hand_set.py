@@ -67,6 +67,11 @@ class GaussianRotations(TensorRecord):
             joints, exp_so3(torch.tensor(means, dtype=torch.float64) * radians), torch.tensor(stds) * radians
         )
 
+    @property
+    def mean_rotations(self) -> Float[Tensor, "k 3 3"]:
+        """Where a fit starts."""
+        return self.mean
+
     def residual(self, rotations: Float[Tensor, "batch k 3 3"]) -> Float[Tensor, "batch three_k"]:
         return (self._vectors(rotations) / self.std.to(rotations)).flatten(1)
 

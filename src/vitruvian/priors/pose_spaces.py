@@ -120,8 +120,12 @@ class PlainRotations:
         return 3 * len(self._joints)
 
     def initial(self, batch: int, *, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "batch k 3 3"]:
-        """The rest pose: identities."""
-        return torch.eye(3, dtype=dtype, device=device).repeat(batch, len(self._joints), 1, 1)
+        """The mean pose of the prior where it has one (`mean_rotations`), else the rest pose."""
+        rotations = torch.eye(3, dtype=dtype, device=device).repeat(batch, len(self._joints), 1, 1)
+        mean = getattr(self._prior, "mean_rotations", None)
+        if mean is not None:
+            rotations[:, self._prior_rows] = mean.to(rotations)
+        return rotations
 
     def decode(self, state: Float[Tensor, "batch k 3 3"]) -> Float[Tensor, "batch k 3 3"]:
         return state
