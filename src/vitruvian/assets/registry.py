@@ -6,8 +6,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from vitruvian.errors import ModelFileError, OutputError
@@ -70,8 +71,10 @@ def find_added(family: str, variant: str) -> AddedFile | None:
     return None
 
 
-def register(path: Path | str, *, family: str, variant: str) -> AddedFile:
+def register(path: Path | str, *, family: str, variant: str, companions: Sequence[Path] = ()) -> AddedFile:
     """Copy a model file into the registry, in place of an earlier one of the same family and variant.
+
+    `companions` are copied beside it under their own names.
 
     Raises:
         ModelFileError: the file cannot be read.
@@ -87,8 +90,9 @@ def register(path: Path | str, *, family: str, variant: str) -> AddedFile:
     others = [e for e in added_files() if (e.family, e.variant) != (family, variant)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if path.resolve() != entry.path.resolve():
-            _replace(entry.path, lambda target: shutil.copyfile(path, target))
+        for source, destination in ((path, entry.path), *((file, folder / file.name) for file in companions)):
+            if source.resolve() != destination.resolve():
+                _replace(destination, partial(shutil.copyfile, source))
         rows = [{**asdict(e), "path": e.path.name} for e in (*others, entry)]
         _replace(folder / _INDEX, lambda target: target.write_text(json.dumps(rows, indent=1), encoding="utf-8"))
     except OSError as error:

@@ -1,7 +1,7 @@
 """The families of body models as data: skeleton, layout of the blend shapes, and published vertices of keypoints."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from vitruvian.bodies.skeletons import FLAME, MANO_LEFT, MANO_RIGHT, SMPL, SMPLH, SMPLX, Skeleton
@@ -51,7 +51,7 @@ class Family:
     has_expression: bool = False
     hands: str = ""
     """`both` where the file holds bases of two hands, `one` where of the hand that it is."""
-    keypoint_vertices: Mapping[str, int] = MappingProxyType({})
+    keypoint_vertices: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def least_vertices(self) -> int:

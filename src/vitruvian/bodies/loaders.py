@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +43,7 @@ def load_body(
         path: an official `.npz` or `.pkl` file; None takes the registered one. Pickles are read, never executed.
         gender: `neutral`, `female` or `male`; None takes what the file's name says, else neutral.
         side: `left` or `right` for MANO; None takes what the file's name or its geometry says, else right.
-        num_shape: shape coefficients to keep: a number, "all", or None for the first ten.
+        num_shape: shape coefficients to keep: a number, "all", or None for the first ten (of the open body: all).
         num_expression: the same for expression.
         dtype: floating-point type of the model.
 
@@ -114,25 +113,8 @@ def _open(
 
     if path is not None:
         raise InputError("the open body is inside the package and takes no file", seen=path)
-    model = open_body(gender or "neutral").to(dtype=dtype)
-    return keep_coefficients(model, num_shape=num_shape or "all", num_expression=num_expression or "all")
-
-
-def keep_coefficients(model: BodyModel, *, num_shape: Count = "all", num_expression: Count = "all") -> BodyModel:
-    """The model with its first shape and expression components only.
-
-    Raises:
-        ModelFileError: more are asked for than the model has.
-    """
-    kept_shape = _count(num_shape, model.num_shape, "shape", model.family)
-    kept_expression = _count(num_expression, model.num_expression, "expression", model.family)
-    return replace(
-        model,
-        shape_dirs=model.shape_dirs[..., :kept_shape].contiguous(),
-        joint_shape_dirs=model.joint_shape_dirs[..., :kept_shape].contiguous(),
-        expression_dirs=model.expression_dirs[..., :kept_expression].contiguous(),
-        joint_expression_dirs=model.joint_expression_dirs[..., :kept_expression].contiguous(),
-    )
+    shape, expression = (None if count == "all" else count for count in (num_shape, num_expression))
+    return open_body(gender or "neutral", num_shape=shape, num_expression=expression).to(dtype=dtype)
 
 
 def _registered(family: str, variant: str) -> tuple[Path, str]:
