@@ -195,7 +195,8 @@ class SyntheticPeople:
             generator=generator,
         )
         pixels = camera.project(points)
-        assumed, stretch = self._assumed(camera, generator)
+        nearest = (points[..., 2].amin(1) - joints[:, 0, 2]).clamp_max(0)
+        assumed, stretch = self._assumed(camera, joints[:, 0, 2], nearest, generator)
         shift = joints[:, 0] * torch.stack((torch.ones_like(stretch), torch.ones_like(stretch), stretch), -1) - joints[:, 0]
         return SyntheticBatch(
             keypoints=Keypoints(detections.positions, detections.confidence, CANONICAL),
@@ -282,10 +283,13 @@ class SyntheticPeople:
         away[:, fmt.index("right_ear")] |= left > 0.35
         return away
 
-    def _assumed(self, camera: Camera, generator: torch.Generator) -> tuple[Camera, Float[Tensor, "batch"]]:
-        """The camera that a user would give, and how much farther it puts the person."""
+    def _assumed(
+        self, camera: Camera, depth: Tensor, nearest: Tensor, generator: torch.Generator
+    ) -> tuple[Camera, Float[Tensor, "batch"]]:
+        """The camera that a user would give, and how much farther it puts the person; never onto the camera."""
         known = torch.rand(len(camera.focal_px), 1, generator=generator) < self.config.known_focal
         diagonal = camera.image_size.norm(dim=-1, keepdim=True).expand(-1, 2)
+        known = known | (depth * (diagonal / camera.focal_px)[:, 0] + nearest < 0.3)[:, None]
         focal = torch.where(known, camera.focal_px, diagonal)
         return Camera(focal, camera.center_px, camera.image_size), (focal / camera.focal_px)[:, 0]
 
