@@ -334,6 +334,19 @@ class _Fitter:
 
     def _run_stage(self, stage: Stage, state: FitState, observed: _Observations) -> Solution[FitState]:
         active = self._active(stage)
+        problem = self.problem(stage, state, observed)
+        solver = self.config.solver
+        if isinstance(solver, LevenbergMarquardt):
+            solver = replace(solver, max_iterations=stage.iterations)
+        solution = solver.solve(problem, replace(state, poses=tuple(state.poses[row] for row in active)))
+        poses = list(state.poses)
+        for row, pose in zip(active, solution.state.poses, strict=True):
+            poses[row] = pose
+        return replace(solution, state=replace(solution.state, poses=tuple(poses)))
+
+    def problem(self, stage: Stage, state: FitState, observed: _Observations) -> BodyProblem:
+        """The least-squares problem of a stage; parts that rest in it stay as in `state`."""
+        active = self._active(stage)
         kinematics, rows = self._structure(stage)
         gamma = self.is_body + stage.hand_keypoints * self.is_hand + stage.face_keypoints * self.is_face
         num_coefficients = kinematics.joint_dirs.shape[-1]
@@ -363,7 +376,7 @@ class _Fitter:
         if "pelvis" in self.body.skeleton.names:
             up = self.body.template.new_tensor([0.0, -1.0, 0.0])
             terms.append(Upright(up, observed.upright))
-        problem = BodyProblem(
+        return BodyProblem(
             self.body,
             [self.parts[row].space for row in active],
             terms,
@@ -371,14 +384,6 @@ class _Fitter:
             num_expression=num_expression,
             fixed_rotations=self._rotations(state),
         )
-        solver = self.config.solver
-        if isinstance(solver, LevenbergMarquardt):
-            solver = replace(solver, max_iterations=stage.iterations)
-        solution = solver.solve(problem, replace(state, poses=tuple(state.poses[row] for row in active)))
-        poses = list(state.poses)
-        for row, pose in zip(active, solution.state.poses, strict=True):
-            poses[row] = pose
-        return replace(solution, state=replace(solution.state, poses=tuple(poses)))
 
     def _params(self, state: FitState) -> BodyParams:
         return BodyParams(self._rotations(state), state.betas, state.expression, state.transl)

@@ -28,11 +28,7 @@ class MultiViewState(TensorRecord):
 
     def flat(self) -> FitState:
         """One row per view."""
-        return FitState(*(_flatten(value) for value in (self.poses, self.betas, self.expression, self.transl)))
-
-
-def _flatten(value: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
-    return value.flatten(0, 1) if isinstance(value, Tensor) else tuple(item.flatten(0, 1) for item in value)
+        return FitState(self.poses, self.betas, self.expression, self.transl).map(lambda x: x.flatten(0, 1))
 
 
 class MultiViewProblem:
