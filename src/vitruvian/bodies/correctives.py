@@ -63,7 +63,7 @@ class PoseCorrectives(TensorRecord):
         else:
             columns = features.reshape(-1, features.shape[-1]).T.contiguous()
             flat = _SparseProduct.apply(columns, self.sparse, self.sparse_transposed).T
-        return flat.reshape(*features.shape[:-1], -1, 3)
+        return flat.reshape(*features.shape[:-1], flat.shape[-1] // 3, 3)
 
     def rows(self, vertex_ids: Int[Tensor, "point"]) -> Float[Tensor, "point 3 feature"]:
         """Dense rows of a few vertices."""
