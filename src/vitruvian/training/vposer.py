@@ -1,0 +1,162 @@
+"""Training VPoser on motion capture poses: reconstruction of rotations and of points on the body, and KL to N(0, I)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitruvian.bodies.skeletons import BODY_JOINTS, BODY_PARENTS, Skeleton
+from vitruvian.bodies.skinning import forward_kinematics
+from vitruvian.data.mocap import PoseDataset, load_pose_dataset
+from vitruvian.data.pose_selection import mirror_pose
+from vitruvian.data.t_pose import nominal_joints
+from vitruvian.geometry.rotations import geodesic_angle
+from vitruvian.priors.vposer import VPoser, VPoserSettings, fill_strictly
+from vitruvian.training.checkpoints import save_weights
+from vitruvian.training.loop import LoopConfig, train
+
+BODY_SKELETON = Skeleton(BODY_JOINTS, BODY_PARENTS, ())
+
+
+@dataclass(frozen=True)
+class VPoserConfig:
+    """Options of `vitruvian train vposer`."""
+
+    shared_data: Path
+    """Folder with the motion capture archives."""
+    output: Path
+    """Folder for the weights (vposer.safetensors), the checkpoint and the log; a run found there is continued."""
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=40_000, minutes=60, batch_size=512, learning_rate=1e-3, weight_decay=1e-4, log_every=200
+        )
+    )
+    settings: VPoserSettings = field(default_factory=VPoserSettings)
+    kl_weight: float = 0.005
+    """Weight of the Kullback-Leibler divergence, summed over the latent."""
+    rotation_weight: float = 2.0
+    """Weight of the mean chordal distance of joint rotations."""
+    point_weight: float = 4.0
+    """Weight of the mean distance (metres) of points carried by the joints."""
+    subject_power: float = 0.5
+    """A subject of n poses is drawn with weight n to this power."""
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Errors of encoding and decoding held-out poses."""
+
+    joint_mm: float
+    angle_deg: float
+    kl: float
+
+
+def carried_points() -> tuple[Float[Tensor, "22 3"], Float[Tensor, "88 3"], list[int]]:
+    """Joints of the nominal skeleton; points near them that show every turn, and the joint that carries each."""
+    joints = nominal_joints()
+    arms = torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [0.0, 0.1, 0.0], [0.0, 0.0, 0.1]], dtype=joints.dtype)
+    points = (joints[:, None] + arms).flatten(0, 1)
+    return joints, points, [j for j in range(len(joints)) for _ in range(4)]
+
+
+class VPoserTask:
+    """The autoencoder and its loss, for the training loop."""
+
+    def __init__(self, config: VPoserConfig, data: PoseDataset) -> None:
+        self.config = config
+        self.vposer = VPoser(config.settings)
+        self._poses = data.rotations.to(torch.float32)
+        self._weights = data.subject_weights(config.subject_power).double()
+        joints, points, carriers = carried_points()
+        self._joints = joints.float()
+        self._arms = (points - joints[carriers]).float().unflatten(0, (-1, 4))
+
+    @property
+    def network(self) -> nn.Module:
+        return self.vposer
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {"network": self.vposer}
+
+    def after_step(self, number: int) -> None:
+        """Nothing to do."""
+
+    def points(self, body_pose: Float[Tensor, "batch 21 3 3"]) -> Float[Tensor, "batch 22 4 3"]:
+        """Four points carried by each joint, in the frame of the pelvis."""
+        root = torch.eye(3).to(body_pose).expand(len(body_pose), 1, 3, 3)
+        G, t = forward_kinematics(BODY_SKELETON, torch.cat((root, body_pose), dim=1), self._joints)
+        return (G @ self._arms.mT).mT + t[..., None, :]
+
+    def loss(self, number: int, size: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """KL + chordal distance of rotations + distance of carried points, half of the batch mirrored."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        rows = torch.multinomial(self._weights, size, replacement=True, generator=generator)
+        poses = self._poses[rows]
+        half = size // 2
+        target = torch.cat((poses[:half], mirror_pose(poses[half:])))[:, 1:]
+        noise = torch.randn(size, self.config.settings.latent, generator=generator)
+        rebuilt, mean, std = self.vposer(target, noise)
+        kl = kl_to_unit_gaussian(mean, std).mean()
+        rotation = (rebuilt - target).flatten(-2).norm(dim=-1).mean()
+        distance = (self.points(rebuilt) - self.points(target)).norm(dim=-1).mean()
+        c = self.config
+        total = c.kl_weight * kl + c.rotation_weight * rotation + c.point_weight * distance
+        return total, {"kl": kl.detach(), "rotation": rotation.detach(), "points_m": distance.detach()}
+
+
+def kl_to_unit_gaussian(mean: Float[Tensor, "batch D"], std: Float[Tensor, "batch D"]) -> Float[Tensor, "batch"]:
+    """Kullback-Leibler divergence of N(mean, std²) from N(0, I), summed over the dimensions."""
+    return 0.5 * (mean.square() + std.square() - 1 - 2 * std.log()).sum(dim=-1)
+
+
+@torch.no_grad()
+def reconstruction(vposer: VPoser, body_pose: Float[Tensor, "pose 21 3 3"]) -> Reconstruction:
+    """Mean errors of decoding the encoder's mean: joints of the nominal skeleton in mm, angle per joint in degrees."""
+    vposer = vposer.eval()
+    mean, std = vposer.encode(body_pose)
+    rebuilt = vposer.decode(mean)
+    joints = nominal_joints().to(body_pose)
+    root = torch.eye(3).to(body_pose).expand(len(body_pose), 1, 3, 3)
+    placed = [
+        forward_kinematics(BODY_SKELETON, torch.cat((root, pose), dim=1), joints)[1] for pose in (rebuilt, body_pose)
+    ]
+    return Reconstruction(
+        joint_mm=1000 * float((placed[0] - placed[1]).norm(dim=-1).mean()),
+        angle_deg=float(torch.rad2deg(geodesic_angle(rebuilt, body_pose)).mean()),
+        kl=float(kl_to_unit_gaussian(mean, std).mean()),
+    )
+
+
+def train_vposer(
+    config: VPoserConfig, *, report: Callable[[int, float, Mapping[str, float]], None] | None = None
+) -> Reconstruction:
+    """Train, or continue the run found in the output folder, and write its averaged weights.
+
+    Returns:
+        the errors on the poses of the validation subjects.
+
+    Raises:
+        InputError: where the motion capture archives are missing.
+    """
+    task = VPoserTask(config, load_pose_dataset(config.shared_data, split="train"))
+    result = train(task, config.loop, config.output, report=report)
+    vposer = VPoser(config.settings)
+    fill_strictly(vposer, result.weights)
+    errors = reconstruction(vposer, load_pose_dataset(config.shared_data, split="val").rotations[:, 1:])
+    save_weights(
+        result.weights,
+        config.output / "vposer.safetensors",
+        metadata={
+            "settings": asdict(config.settings),
+            "command": "vitruvian train vposer",
+            "config": {**asdict(config), "shared_data": "", "output": ""},
+            "steps": result.steps,
+            "seconds": round(result.seconds),
+            "validation": asdict(errors),
+        },
+        half=True,
+    )
+    return errors
