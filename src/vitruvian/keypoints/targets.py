@@ -117,8 +117,10 @@ def resolve_rule(model: BodyModel, rule: Rule) -> Combination | None:
 
 def _surface_point(model: BodyModel, kind: str, name: str) -> tuple[tuple[int, float], ...] | None:
     if kind == "vertex":
-        if name in model.vertex_ids:
-            return ((model.vertex_ids[name], 1.0),)
+        # The vertex in front of an eye is listed as `left_eye_front`, since `left_eye` is a joint.
+        for listed in (name, f"{name}_front"):
+            if listed in model.vertex_ids:
+                return ((model.vertex_ids[listed], 1.0),)
         top = _head_top(model) if name == "head_top" else None
         return None if top is None else ((top, 1.0),)
     if kind == "landmark":
