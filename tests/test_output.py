@@ -37,9 +37,14 @@ def test_a_folder_of_the_system() -> None:
 
 def test_a_new_file_appears_only_when_whole(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.txt"
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def fail_half_way() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert list(path.parent.iterdir()) == []
     with replacing(path) as temporary:
         assert temporary.suffix == ".txt"

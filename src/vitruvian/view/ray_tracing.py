@@ -119,7 +119,9 @@ def trace_shadow(
     reach = 3.0 * max(_height(people), 0.5)
     share = np.where(below, (1.0 - distance / reach).clip(0, 1), 0.0)
     kept = 1.0 - (1.0 - kept) * share
-    kept = blur(kept[..., None].astype(np.float32), weight, radius=max(round(min(half) / 80), 1))[..., 0]
+    radius = max(round(min(half) / 80), 1)
+    seen = blur(weight[..., None], np.ones_like(weight), radius=radius)[..., 0] > 1e-3
+    kept = np.where(seen, blur(kept[..., None].astype(np.float32), weight, radius=radius)[..., 0], 1.0)
     full_rows = np.minimum(np.arange(height) * half[1] // height, half[1] - 1)[:, None]
     full_columns = np.minimum(np.arange(width) * half[0] // width, half[0] - 1)[None, :]
     smooth = blur(kept[full_rows, full_columns][..., None], np.ones_like(covered), radius=1)
