@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+HALF_TURN_COSINE = -0.9994
+
 
 def axis_angle_to_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation matrix of an axis-angle vector; exact value and gradient at zero."""
@@ -17,7 +19,7 @@ def axis_angle_to_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor,
 
 def matrix_to_axis_angle(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
     """Axis-angle vector, of length at most π, of a rotation matrix."""
-    return roma.rotmat_to_rotvec(matrix)
+    return log_so3(matrix)
 
 
 def quaternion_to_matrix(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
@@ -63,8 +65,23 @@ def exp_so3(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
 
 
 def log_so3(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
-    """Logarithm of a rotation matrix: the axis-angle vector."""
-    return matrix_to_axis_angle(matrix)
+    """Logarithm of a rotation matrix: the axis-angle vector, of length at most π.
+
+    Away from half turns v = θ/sin θ · vee(R − Rᵀ)/2 with θ = atan2(|vee|, (tr R − 1)/2), exact at zero by series. Items
+    within about 2° of a half turn, where sin θ vanishes, go through quaternions.
+    """
+    antisymmetric = matrix - matrix.transpose(-1, -2)
+    vee = 0.5 * torch.stack((antisymmetric[..., 2, 1], antisymmetric[..., 0, 2], antisymmetric[..., 1, 0]), dim=-1)
+    cos = 0.5 * (matrix.diagonal(dim1=-2, dim2=-1).sum(-1) - 1)
+    sin2 = (vee * vee).sum(-1)
+    small = (sin2 < torch.finfo(matrix.dtype).eps ** 0.5) & (cos > 0)
+    sin = torch.where(small | (sin2 == 0), torch.ones_like(sin2), sin2).sqrt()
+    factor = torch.where(small, 1 + sin2 / 6 + 3 * sin2 * sin2 / 40, torch.atan2(sin, cos) / sin)
+    vector = factor[..., None] * vee
+    half_turn = cos < HALF_TURN_COSINE
+    if bool(half_turn.any()):
+        vector = torch.where(half_turn[..., None], roma.rotmat_to_rotvec(matrix), vector)
+    return vector
 
 
 def right_jacobian(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
