@@ -156,9 +156,7 @@ class FlowDistribution:
         # Read after `to_latent`: a first training batch sets the scales of ActNorm there.
         return normal + self.log_det
 
-    def sample(
-        self, num_samples: int, *, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "sample *batch D"]:
+    def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Float[Tensor, "sample *batch D"]:
         """Independent samples; gradients pass to the flow and the context."""
         return self.from_latent(self.sample_latent(num_samples, generator=generator))
 

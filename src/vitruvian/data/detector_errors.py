@@ -36,7 +36,7 @@ class ErrorModel:
     noise_high: float = 0.012
     outliers: float = 0.006
     """Share of points that lie ten times as far off."""
-    missing: float = 0.05
+    missing: float = 0.04
     """Mean share of points that are missed at random."""
     occluders: float = 0.3
     """Probability that boxes cover parts of the person."""
@@ -206,9 +206,7 @@ def detect(
     hidden = torch.where(swapped, hidden[:, tables.flip], hidden)
     gone = absent | missed | (hidden & ~guessing)
     confidence = torch.where(gone, 0.0, confidence)
-    return Detections(
-        torch.where(gone[..., None], 0.0, positions), confidence, ~hidden & ~absent & ~missed
-    )
+    return Detections(torch.where(gone[..., None], 0.0, positions), confidence, ~hidden & ~absent & ~missed)
 
 
 def _occluded(pixels: Tensor, model: ErrorModel, generator: torch.Generator) -> Bool[Tensor, "batch point"]:

@@ -135,12 +135,12 @@ class SyntheticPeople:
         signs = torch.tensor([[1.0, -1.0, -1.0], [-1.0, 1.0, 1.0], [-1.0, 1.0, 1.0]])
         self._mirror_signs = torch.stack((torch.ones(3, 3), signs))
         fmt = canonical_format()
-        self._head_rows = torch.tensor(
-            [fmt.index(name) for name in _FRONT_POINTS] + list(fmt.groups["face"])
-        )
+        self._head_rows = torch.tensor([fmt.index(name) for name in _FRONT_POINTS] + list(fmt.groups["face"]))
         self._head_margin = torch.tensor([*_FRONT_POINTS.values(), *([-0.1] * len(fmt.groups["face"]))])
         self._head = SMPLX.index("head")
-        self._legs = torch.tensor([SMPLX.index(f"{s}_{j}") for s in ("left", "right") for j in ("hip", "knee", "ankle", "foot")])
+        self._legs = torch.tensor(
+            [SMPLX.index(f"{s}_{j}") for s in ("left", "right") for j in ("hip", "knee", "ankle", "foot")]
+        )
         self._loose = torch.tensor([SMPLX.index(j) for j in ("left_wrist", "right_wrist", "head", "neck")])
 
     def batches(self, size: int, *, seed: int, start: int = 0) -> Iterator[SyntheticBatch]:
@@ -197,7 +197,9 @@ class SyntheticPeople:
         pixels = camera.project(points)
         nearest = (points[..., 2].amin(1) - joints[:, 0, 2]).clamp_max(0)
         assumed, stretch = self._assumed(camera, joints[:, 0, 2], nearest, generator)
-        shift = joints[:, 0] * torch.stack((torch.ones_like(stretch), torch.ones_like(stretch), stretch), -1) - joints[:, 0]
+        shift = (
+            joints[:, 0] * torch.stack((torch.ones_like(stretch), torch.ones_like(stretch), stretch), -1) - joints[:, 0]
+        )
         return SyntheticBatch(
             keypoints=Keypoints(detections.positions, detections.confidence, CANONICAL),
             visible=detections.visible,
@@ -221,9 +223,10 @@ class SyntheticPeople:
             legs = torch.where(mixed[:, None, None, None], other[:, self._legs], rotations[:, self._legs])
             rotations = rotations.index_copy(1, self._legs, legs)
         mirror = (torch.rand(size, generator=generator) < config.mirror).long()
-        rotations = torch.gather(
-            rotations, 1, self._mirror_order[mirror][..., None, None].expand(-1, -1, 3, 3)
-        ) * self._mirror_signs[mirror][:, None]
+        rotations = (
+            torch.gather(rotations, 1, self._mirror_order[mirror][..., None, None].expand(-1, -1, 3, 3))
+            * self._mirror_signs[mirror][:, None]
+        )
         if config.pose_noise:
             level = torch.rand(size, 1, 1, generator=generator) - 0.5
             spread = (2 * level.clamp_min(0) * config.pose_noise).expand(-1, NUM_BODY_JOINTS, 1).clone()
@@ -245,7 +248,11 @@ class SyntheticPeople:
         long_side = 320 * (2000 / 320) ** draw[:, 0]
         aspect = torch.tensor(_ASPECTS)[(draw[:, 1] * len(_ASPECTS)).long()]
         image = torch.stack(
-            (torch.where(aspect > 1, long_side, long_side * aspect), torch.where(aspect > 1, long_side / aspect, long_side)), -1
+            (
+                torch.where(aspect > 1, long_side, long_side * aspect),
+                torch.where(aspect > 1, long_side / aspect, long_side),
+            ),
+            -1,
         ).round()
         diagonal = image.norm(dim=-1)
         focal = diagonal * torch.exp(0.35 * torch.randn(size, generator=generator)).clamp(0.5, 2.8)
@@ -258,7 +265,7 @@ class SyntheticPeople:
         fmt = canonical_format()
         neck = points[:, fmt.index("shoulder_center"), :2]
         span = 0.45 + 1.1 * draw[:, 4]
-        below = torch.stack((0.3 * (draw[:, 5] - 0.5), 0.5 * span - 0.35 * draw[:, 6]), -1)
+        below = torch.stack((0.3 * (draw[:, 5] - 0.5), 0.5 * span - 0.1 - 0.3 * draw[:, 6]), -1)
         center = torch.where(cropped[:, None], neck + below, center)
         extent = torch.where(cropped, span, extent)
         depth = focal * extent / image[:, 1]

@@ -33,7 +33,11 @@ class KeypointEncoder(nn.Module):
         self.enter = nn.Linear(num_features, hidden)
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden)
+                nn.LayerNorm(hidden),
+                nn.Linear(hidden, hidden),
+                nn.SiLU(),
+                nn.Dropout(dropout),
+                nn.Linear(hidden, hidden),
             )
             for _ in range(num_blocks)
         )
@@ -91,9 +95,7 @@ class PoseHead(nn.Module):
         return HeadOutput(six_d, six_d_to_matrix(six_d), betas, expression, jaw, place)
 
 
-def pelvis_position(
-    place: Float[Tensor, "*batch 3"], half_size: Float[Tensor, "*batch"]
-) -> Float[Tensor, "*batch 3"]:
+def pelvis_position(place: Float[Tensor, "*batch 3"], half_size: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 3"]:
     """Position in the virtual camera frame, metres."""
     size_m = place[..., 2].clamp(-5, 5).exp()
     depth = size_m / half_size

@@ -21,8 +21,7 @@ class LossWeights:
     """Factor of each loss. 3D in metres, 2D in half person sizes, likelihood in nats per dimension; all are means.
 
     ProHMR's own factors (3D 0.05, 2D of mode and samples 0.01 and 0.001, pose 0.001, shape 0.0005, orthonormality 0.1,
-    likelihood 0.001, adversarial 0.0005) belong to sums over joints, pixels cropped to one, and an image backbone; these
-    were chosen anew for means.
+    likelihood 0.001, adversarial 0.0005) belong to sums over joints and to an image backbone; these are for means.
     """
 
     keypoints_3d: float = 6.0
@@ -137,7 +136,9 @@ def losses(
     with torch.autocast(device.type, torch.bfloat16, enabled=half_precision):
         body_nll = -prediction.body.log_prob(chart).mean() / CHART_SIZE
         hand_nll = -prediction.hands.log_prob(targets.hands).mean() / targets.hands.shape[-1]
-        latent = torch.cat((chart.new_zeros(1, *chart.shape), torch.randn(1, *chart.shape, generator=generator).to(device)))
+        latent = torch.cat(
+            (chart.new_zeros(1, *chart.shape), torch.randn(1, *chart.shape, generator=generator).to(device))
+        )
         body_mode, sample = prediction.body.from_latent(latent)
         hand_mode = prediction.hands.mode
     mode = rotations_from_chart(body_mode, prediction.base_world)
@@ -163,7 +164,7 @@ def losses(
         shape=F.mse_loss(head.betas, targets.betas),
         expression=F.mse_loss(head.expression, targets.expression),
         jaw=F.l1_loss(head.jaw, targets.jaw),
-        place=F.smooth_l1_loss(head.place, place_of_pelvis(targets.joints[:, 0], view.half_size), beta=0.05),
+        place=_place_error(head.place, place_of_pelvis(targets.joints[:, 0], view.half_size)),
         orthonormality=gram.square().sum((-1, -2)).mean(),
         likelihood=body_nll,
         hand_likelihood=hand_nll,
@@ -176,6 +177,14 @@ def losses(
 def _error_2d(view: View, joints: Tensor, pixels: Tensor, weight: Tensor) -> Tensor:
     error = (view.project(joints) - pixels).abs().sum(-1).clamp_max(2.0)
     return (weight * error).sum() / weight.sum().clamp_min(1.0)
+
+
+def _place_error(place: Tensor, target: Tensor) -> Tensor:
+    """Relative error of the pelvis: where only a face is seen it lies many sizes away, and is not known that well."""
+    scale = torch.cat(
+        (1 + target[..., :2].norm(dim=-1, keepdim=True).expand(-1, 2), torch.ones_like(target[..., :1])), -1
+    )
+    return F.smooth_l1_loss(place / scale, target / scale, beta=0.05)
 
 
 class PoseCritic(nn.Module):
@@ -203,7 +212,11 @@ class PoseCritic(nn.Module):
         return torch.cat((joints, self.whole(features.flatten(1)), self.shape(betas)), dim=-1)
 
     def loss(
-        self, fake: Float[Tensor, "batch 22 3 3"], real: Float[Tensor, "batch 22 3 3"], fake_betas: Tensor, betas: Tensor
+        self,
+        fake: Float[Tensor, "batch 22 3 3"],
+        real: Float[Tensor, "batch 22 3 3"],
+        fake_betas: Tensor,
+        betas: Tensor,
     ) -> Tensor:
         """Least-squares loss of the critic itself."""
         fakes, reals = self(fake.detach(), fake_betas.detach()), self(real, betas)

@@ -51,9 +51,7 @@ class NetworkConfig:
     """Flow over the coefficients of one hand."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "flow", replace(self.flow, num_features=CHART_SIZE, context_features=self.num_context)
-        )
+        object.__setattr__(self, "flow", replace(self.flow, num_features=CHART_SIZE, context_features=self.num_context))
         object.__setattr__(
             self,
             "hand_flow",

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from vitruvian.errors import WeightsError
 
 
-def save_weights(
-    tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, Any], half: bool = False
-) -> None:
+def save_weights(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, Any], half: bool = False) -> None:
     """Write tensors and metadata (as JSON) to a safetensors file; `half` stores floating point in 16 bits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = {

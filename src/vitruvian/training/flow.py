@@ -28,7 +28,7 @@ _KEYPOINTS_OF_JOINT = {
     "left_collar": ("left_shoulder",), "right_collar": ("right_shoulder",),
     "head": ("nose", "left_ear", "right_ear", "left_eye", "right_eye"),
 }  # fmt: skip
-"""Keypoints of which one must be seen for a joint to count as visible; joints not listed have a keypoint of their name."""
+"""Keypoints of which one must be seen for a joint to count as visible; joints not listed have their own."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The training loop: schedule, averaging of weights, logs, and resumable checkpoints, for any task that gives a loss."""
+"""The training loop: schedule, averaging of weights, logs, resumable checkpoints, for any task that gives a loss."""
 
 import json
 import math
