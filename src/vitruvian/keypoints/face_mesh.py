@@ -36,3 +36,19 @@ MIRROR_OF_MESH = (
     247,
 )  # fmt: skip
 """For each mesh point the one that takes its place when left and right are exchanged."""
+
+EYE_CORNERS = {"right": (33, 133), "left": (362, 263)}
+"""Mesh points of the corners of each eye, from left to right in a picture of a face seen from the front."""
+
+BODY_POINTS_ON_MESH = {
+    "nose": (1,),
+    "left_eye_inner": (362,),
+    "left_eye": (385, 387, 373, 380),
+    "left_eye_outer": (263,),
+    "right_eye_inner": (133,),
+    "right_eye": (160, 158, 153, 144),
+    "right_eye_outer": (33,),
+    "left_mouth_corner": (291,),
+    "right_mouth_corner": (61,),
+}
+"""For each point that the body pose has on the face, the mesh points whose mean it is."""
