@@ -55,7 +55,7 @@ class NpzEntries(Mapping[str, Any]):
         self._name = name
         try:
             self._archive = zipfile.ZipFile(BytesIO(data))
-        except (zipfile.BadZipFile, ValueError) as error:
+        except Exception as error:  # damaged headers raise errors of many kinds
             raise ModelFileError(
                 f"{name} is a truncated or damaged npz file", seen=error, hint="copy or download the file again"
             ) from None
@@ -68,10 +68,10 @@ class NpzEntries(Mapping[str, Any]):
                 return _read_npy(stream, self._archive.getinfo(member).file_size, f"{self._name}: '{key}'")
         except VitruvianError:
             raise
-        except (zipfile.BadZipFile, OSError, ValueError, EOFError, MemoryError, NotImplementedError) as error:
-            raise ModelFileError(f"{self._name}: '{key}' is damaged", seen=error) from None
-        except Exception as error:  # zlib.error and its kin have no common base
-            raise ModelFileError(f"{self._name}: '{key}' cannot be read", seen=error) from None
+        except Exception as error:  # those of zipfile, zlib and lzma have no common base
+            raise ModelFileError(
+                f"{self._name}: '{key}' is damaged", seen=error, hint="copy or download the file again"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)

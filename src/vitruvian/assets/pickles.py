@@ -112,7 +112,12 @@ class _Text(_Record):
 
 
 class _Dictionary(_Record):
+    """Of the pairs it is made of, or of those that are set later."""
+
     kind = "dictionary"
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.args = ([*(self.args[0] if self.args else ()), (key, value)],)
 
 
 class _PlainObject(_Record):

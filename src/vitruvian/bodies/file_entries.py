@@ -53,6 +53,16 @@ class FileEntries(Mapping[str, Any]):
             )
         return array.astype(np.float64)
 
+    def shares(self, key: str, shape: Shape) -> np.ndarray:
+        """An array whose rows sum to one but for rounding; the rounding is taken away, so that a shift moves all."""
+        array = self.array(key, shape)
+        total = array.sum(axis=1, keepdims=True)
+        if (np.abs(total - 1) > 1e-3).any():
+            raise ModelFileError(
+                f"{self.name}: '{key}' holds rows that do not sum to one", seen=f"{total.min():.4g} to {total.max():.4g}"
+            )
+        return array / total
+
     def indices(self, key: str, shape: Shape, stop: int) -> np.ndarray:
         """An int64 array of this shape with values from 0 to `stop` − 1."""
         array = self._numbers(key)

@@ -132,7 +132,7 @@ def _build(
     skeleton = MANO_SKELETONS[variant] if family.name == "mano" else family.skeleton
     template = file.array("v_template", ("V", 3))
     num_vertices, num_joints = len(template), len(skeleton)
-    weights = file.array("weights", (num_vertices, num_joints))
+    weights = file.shares("weights", (num_vertices, num_joints))
     regressor = file.array("J_regressor", (num_joints, num_vertices))
     faces = file.indices("f", ("F", 3), num_vertices)
     shape, expression = _split_directions(file, num_vertices, counts)
