@@ -31,6 +31,7 @@ from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.formats import GROUPS, place_of
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.targets import keypoint_targets
+from vitruvian.priors.pose_spaces import PoseSpace
 from vitruvian.tensors import TensorRecord, concatenate_records
 
 TRUNK_PLACES = ("neck", "shoulder", "hip", "pelvis", "spine", "collar")
@@ -114,7 +115,8 @@ def fit_keypoints(
         camera: intrinsics, one per person or one for all.
         config: schedule, solver and settings.
         prior: belief about the body pose; the hand-set Gaussian if None.
-        start: where to start instead of trying turns about the vertical.
+    """Kinematics of some targets of a format, kept because building it costs more than a step of a fit."""
+            per person, of which the best wins.
         progress: called with the number of people done after each chunk.
 
     Returns:
@@ -138,23 +140,42 @@ def fit_keypoints(
     fitter = _fitter(body, keypoints.format, config, prior)
     results = []
     with torch.no_grad():
-        for first in range(0, people, config.chunk):
-            rows = slice(first, min(first + config.chunk, people))
-            results.append(fitter.fit(keypoints[rows], camera[rows], None if start is None else start[rows]))
+        for rows in torch.arange(people, device=body.device).split(config.chunk):
+            if len(rows) == 0:
+                break
+            results.append(fitter.fit(keypoints[rows], camera[rows], None if start is None else start[rows], rows))
             if progress is not None:
-                progress(rows.stop - rows.start)
-    if not results:
-        return fitter.empty()
-    return concatenate_records(results)
+                progress(len(rows))
+    return concatenate_records(results) if results else fitter.empty()
+
+
+@lru_cache(maxsize=16)
+def _structure(
+    body: BodyModel,
+    format: str,
+    rows: tuple[int, ...],
+    moving_joints: tuple[int, ...],
+    num_shape: int,
+    num_expression: int,
+) -> PointKinematics:
+    """Kinematics of some of the targets of a format, kept because building it costs more than a step of a fit."""
+    points = keypoint_targets(body, format).fitted().points
+    return PointKinematics.build(
+        body,
+        points.select(torch.tensor(rows, device=body.device)),
+        moving_joints=moving_joints,
+        num_shape=num_shape,
+        num_expression=num_expression,
+    )
 
 
 @lru_cache(maxsize=8)
-def _fitter(body: BodyModel, format: str, config: FitConfig, prior: BodyPrior | None) -> "_Fitter":
-    return _Fitter(body, format, config, prior)
+def _fitter(body: BodyModel, format: str, config: FitConfig, prior: BodyPrior | None) -> "Fitter":
+    return Fitter(body, format, config, prior)
 
 
 @dataclass(frozen=True, eq=False)
-class _Observations(TensorRecord):
+class Observations(TensorRecord):
     """Keypoints brought to the order of the targets, and what follows from them."""
 
     positions: Float[Tensor, "batch point 2"]
@@ -165,7 +186,7 @@ class _Observations(TensorRecord):
     usable: Bool[Tensor, "batch"]
 
 
-class _Fitter:
+class Fitter:
     """Everything about a fit that does not depend on the people: targets, parts, and the structure of each stage."""
 
     def __init__(self, body: BodyModel, format: str, config: FitConfig, prior: BodyPrior | None) -> None:
@@ -175,6 +196,7 @@ class _Fitter:
         skeleton = body.skeleton
         self.prior = prior or (body_prior("hand-set", skeleton) if "pelvis" in skeleton.names else None)
         self.parts: tuple[Part, ...] = body_parts(skeleton, self.prior, hand_components=config.hand_components)
+        self.has_root = any(part.name == "root" for part in self.parts)
         self.num_shape = min(config.num_shape, body.num_shape)
         self.num_expression = min(config.num_expression, body.num_expression)
         names = [GROUPS[group] for group in self.targets.group.tolist()]
@@ -182,7 +204,6 @@ class _Fitter:
         self.is_hand = torch.tensor([name.endswith("hand") for name in names], device=body.device)
         self.is_face = torch.tensor([name == "face" for name in names], device=body.device)
         self.start_weight, self.is_hip = self._start_weights()
-        self._kinematics: dict[tuple, tuple[PointKinematics, Tensor]] = {}
 
     def _start_weights(self) -> tuple[Tensor, Tensor]:
         weights, hips = [], []
@@ -196,7 +217,7 @@ class _Fitter:
         template = self.body.template
         return template.new_tensor(weights), torch.tensor(hips, device=template.device)
 
-    def observe(self, keypoints: Keypoints, camera: Camera) -> _Observations:
+    def observe(self, keypoints: Keypoints, camera: Camera) -> Observations:
         config, targets = self.config, self.targets
         positions = keypoints.positions[:, targets.keypoint]
         confidence = keypoints.confidence[:, targets.keypoint]
@@ -211,61 +232,59 @@ class _Fitter:
         usable = (weights[:, main] > 0).sum(-1) >= config.min_keypoints
         hips_seen = (weights[:, self.is_hip] > 0).any(-1)
         upright = torch.where(hips_seen, config.upright_seen, config.upright_hidden).to(weights)
-        return _Observations(positions, weights, sigma, camera, upright, usable)
+        return Observations(positions, weights, sigma, camera, upright, usable)
 
-    def fit(self, keypoints: Keypoints, camera: Camera, start: BodyParams | None) -> FittedPeople:
+    def fit(
+        self, keypoints: Keypoints, camera: Camera, start: BodyParams | None, rows: Int[Tensor, "person"]
+    ) -> FittedPeople:
+        """Fit some people; `rows` are theirs among all people, for priors that differ between people."""
         observed = self.observe(keypoints, camera)
         people = observed.weights.shape[0]
+        owner = torch.arange(people, device=self.body.device)
         if start is None:
-            state, owner = self._turned_starts(observed)
+            owner = owner.repeat_interleave(self.config.turns)
+            state = self._turned_starts(observed, owner, rows)
         else:
-            state, owner = self._given_start(start), torch.arange(people, device=self.body.device)
+            if start.rotations.dim() == 5:
+                owner = owner.repeat_interleave(start.rotations.shape[1])
+                start = start.map(lambda x: x.flatten(0, 1))
+            state = self.state_from(start, self.spaces(rows[owner]))
         iterations = torch.zeros(people, dtype=torch.long, device=self.body.device)
         solution: Solution[FitState] | None = None
         for stage in self.config.schedule:
             if start is not None and not stage.articulated:
                 continue
-            solution = self._run_stage(stage, state, observed[owner])
+            solution = self.run_stage(stage, state, observed[owner], self.spaces(rows[owner]))
             state = solution.state
             iterations.index_add_(0, owner, solution.iterations)
             owner, state, solution = _prune(owner, people, stage.keep, state, solution)
         assert solution is not None
         owner, state, solution = _prune(owner, people, 1, state, solution)
-        return self._result(state, solution, observed, iterations)
+        return self.result(state, solution, observed, iterations, self.spaces(rows))
 
     def empty(self) -> FittedPeople:
         """The result of no people."""
         none = self.body.template.new_zeros(0)
-        state = self._initial_state(0)
-        params = self._params(state)
-        return FittedPeople(params, none, none.long(), none.long(), none)
+        rotations = self.body.template.new_zeros(0, self.body.num_joints, 3, 3)
+        coefficients = (none.new_zeros(0, count) for count in (self.num_shape, self.num_expression, 3))
+        return FittedPeople(BodyParams(rotations, *coefficients), none, none.long(), none.long(), none)
 
-    def _initial_state(self, batch: int) -> FitState:
-        template = self.body.template
-        poses = tuple(p.space.initial(batch, dtype=template.dtype, device=template.device) for p in self.parts)
-        return FitState(
-            poses,
-            template.new_zeros(batch, self.num_shape),
-            template.new_zeros(batch, self.num_expression),
-            template.new_zeros(batch, 3),
+    def spaces(self, rows: Int[Tensor, "start"]) -> tuple[PoseSpace, ...]:
+        """The pose spaces of the parts; of spaces that differ between people, those of some people."""
+        return tuple(
+            select(rows) if (select := getattr(part.space, "select", None)) else part.space for part in self.parts
         )
 
-    def _mean_rotations(self, batch: int) -> Tensor:
-        """Rotations at the mean of every prior, where a fit starts."""
-        rotations = torch.eye(3, dtype=self.body.dtype, device=self.body.device)
-        rotations = rotations.repeat(batch, self.body.num_joints, 1, 1)
-        for part in self.parts:
-            state = part.space.initial(batch, dtype=rotations.dtype, device=rotations.device)
-            rotations[:, list(part.space.joints)] = part.space.decode(state)
-        return rotations
-
-    def _turned_starts(self, observed: _Observations) -> tuple[FitState, Int[Tensor, "start"]]:
-        """One start per person and turn about the vertical; the owner of each."""
-        body, people, count = self.body, observed.weights.shape[0], self.config.turns
-        turns = turned_orientations(evenly_turned(count), dtype=body.dtype, device=body.device)
-        owner = torch.arange(people, device=body.device).repeat_interleave(count)
-        rotations = self._mean_rotations(people * count)
-        rotations[:, 0] = turns.repeat(people, 1, 1)
+    def _turned_starts(
+        self, observed: Observations, owner: Int[Tensor, "start"], rows: Int[Tensor, "person"]
+    ) -> FitState:
+        """One start per person and turn about the vertical, at the mean of every prior."""
+        body = self.body
+        turns = turned_orientations(evenly_turned(self.config.turns), dtype=body.dtype, device=body.device)
+        spaces = self.spaces(rows[owner])
+        initial = tuple(s.initial(len(owner), dtype=body.dtype, device=body.device) for s in spaces)
+        rotations = self._rotations(initial, spaces)
+        rotations[:, 0] = turns.repeat(len(rows), 1, 1)
         posed = body.with_shape().with_pose(rotations)
         points = posed.points(self.targets.points) - posed.joints[:, :1]
         turn, root = place_in_view(
@@ -275,24 +294,22 @@ class _Fitter:
             observed.camera[owner],
         )
         rotations[:, 0] = turn @ rotations[:, 0]
-        return self._state_from_rotations(rotations, root - body.joint_template[0]), owner
+        betas = body.template.new_zeros(len(owner), self.num_shape)
+        expression = body.template.new_zeros(len(owner), self.num_expression)
+        return self.state_from(BodyParams(rotations, betas, expression, root - body.joint_template[0]), spaces)
 
-    def _given_start(self, start: BodyParams) -> FitState:
-        transl = start.transl if start.transl is not None else self.body.template.new_zeros(len(start.rotations), 3)
-        state = self._state_from_rotations(start.rotations.to(self.body.template), transl.to(self.body.template))
-        betas = _resized(start.betas.to(self.body.template), self.num_shape)
-        return replace(state, betas=betas, expression=_resized(start.expression.to(betas), self.num_expression))
+    def state_from(self, params: BodyParams, spaces: tuple[PoseSpace, ...]) -> FitState:
+        """The state nearest to given parameters."""
+        params = params.to(dtype=self.body.dtype, device=self.body.device)
+        poses = tuple(space.encode(params.rotations[:, list(space.joints)]) for space in spaces)
+        betas, expression = _resized(params.betas, self.num_shape), _resized(params.expression, self.num_expression)
+        return FitState(poses, betas, expression, params.transl)
 
-    def _state_from_rotations(self, rotations: Tensor, transl: Tensor) -> FitState:
-        state = self._initial_state(rotations.shape[0])
-        poses = tuple(part.space.encode(rotations[:, list(part.space.joints)]) for part in self.parts)
-        return replace(state, poses=poses, transl=transl)
-
-    def _rotations(self, state: FitState) -> Float[Tensor, "batch joint 3 3"]:
+    def _rotations(self, poses: tuple[Tensor, ...], spaces: tuple[PoseSpace, ...]) -> Float[Tensor, "batch joint 3 3"]:
         rotations = torch.eye(3, dtype=self.body.dtype, device=self.body.device)
-        rotations = rotations.repeat(state.batch_size, self.body.num_joints, 1, 1)
-        for part, pose in zip(self.parts, state.poses, strict=True):
-            rotations[:, list(part.space.joints)] = part.space.decode(pose)
+        rotations = rotations.repeat(len(poses[0]), self.body.num_joints, 1, 1)
+        for space, pose in zip(spaces, poses, strict=True):
+            rotations[:, list(space.joints)] = space.decode(pose)
         return rotations
 
     def _active(self, stage: Stage) -> list[int]:
@@ -304,7 +321,7 @@ class _Fitter:
             "left_hand": stage.articulated and stage.hand_keypoints > 0,
             "right_hand": stage.articulated and stage.hand_keypoints > 0,
         }
-        if not any(part.name == "root" for part in self.parts):
+        if not self.has_root:
             moves["body"] = True
         return [row for row, part in enumerate(self.parts) if moves[part.name]]
 
@@ -313,28 +330,22 @@ class _Fitter:
         active = self._active(stage)
         num_shape = self.num_shape if stage.articulated else 0
         num_expression = self.num_expression if stage.articulated and stage.face_keypoints > 0 else 0
-        key = (tuple(active), num_shape, num_expression, stage.hand_keypoints > 0, stage.face_keypoints > 0)
-        if key not in self._kinematics:
-            counts = self.is_body.clone()
-            if stage.hand_keypoints > 0:
-                counts |= self.is_hand
-            if stage.face_keypoints > 0:
-                counts |= self.is_face
-            rows = counts.nonzero()[:, 0]
-            moving = tuple(joint for row in active for joint in self.parts[row].space.joints)
-            kinematics = PointKinematics.build(
-                self.body,
-                self.targets.points.select(rows),
-                moving_joints=moving,
-                num_shape=num_shape,
-                num_expression=num_expression,
-            )
-            self._kinematics[key] = (kinematics, rows)
-        return self._kinematics[key]
+        counts = self.is_body.clone()
+        if stage.hand_keypoints > 0:
+            counts |= self.is_hand
+        if stage.face_keypoints > 0:
+            counts |= self.is_face
+        rows = counts.nonzero()[:, 0]
+        moving = tuple(joint for row in active for joint in self.parts[row].space.joints)
+        format, kept = self.targets.format, tuple(rows.tolist())
+        return _structure(self.body, format, kept, moving, num_shape, num_expression), rows
 
-    def _run_stage(self, stage: Stage, state: FitState, observed: _Observations) -> Solution[FitState]:
+    def run_stage(
+        self, stage: Stage, state: FitState, observed: Observations, spaces: tuple[PoseSpace, ...]
+    ) -> Solution[FitState]:
+        """Minimise one stage."""
         active = self._active(stage)
-        problem = self.problem(stage, state, observed)
+        problem = self.problem(stage, state, observed, spaces)
         solver = self.config.solver
         if isinstance(solver, LevenbergMarquardt):
             solver = replace(solver, max_iterations=stage.iterations)
@@ -344,7 +355,9 @@ class _Fitter:
             poses[row] = pose
         return replace(solution, state=replace(solution.state, poses=tuple(poses)))
 
-    def problem(self, stage: Stage, state: FitState, observed: _Observations) -> BodyProblem:
+    def problem(
+        self, stage: Stage, state: FitState, observed: Observations, spaces: tuple[PoseSpace, ...]
+    ) -> BodyProblem:
         """The least-squares problem of a stage; parts that rest in it stay as in `state`."""
         active = self._active(stage)
         kinematics, rows = self._structure(stage)
@@ -373,23 +386,28 @@ class _Fitter:
             terms.append(CoefficientPrior("betas", stage.shape))
         if num_expression:
             terms.append(CoefficientPrior("expression", stage.expression))
-        if "pelvis" in self.body.skeleton.names:
+        if self.has_root and "pelvis" in self.body.skeleton.names:
             up = self.body.template.new_tensor([0.0, -1.0, 0.0])
             terms.append(Upright(up, observed.upright))
         return BodyProblem(
             self.body,
-            [self.parts[row].space for row in active],
+            [spaces[row] for row in active],
             terms,
             num_shape=num_shape,
             num_expression=num_expression,
-            fixed_rotations=self._rotations(state),
+            fixed_rotations=self._rotations(state.poses, spaces),
         )
 
-    def _params(self, state: FitState) -> BodyParams:
-        return BodyParams(self._rotations(state), state.betas, state.expression, state.transl)
-
-    def _result(self, state: FitState, solution: Solution, observed: _Observations, iterations: Tensor) -> FittedPeople:
-        params = self._params(state)
+    def result(
+        self,
+        state: FitState,
+        solution: Solution,
+        observed: Observations,
+        iterations: Int[Tensor, "person"],
+        spaces: tuple[PoseSpace, ...],
+    ) -> FittedPeople:
+        """What is returned for a final state."""
+        params = BodyParams(self._rotations(state.poses, spaces), state.betas, state.expression, state.transl)
         posed = self.body.with_shape(state.betas, state.expression).with_pose(params.rotations, state.transl)
         error = (observed.camera.project(posed.points(self.targets.points)) - observed.positions).norm(dim=-1)
         weights = observed.weights * (self.targets.weight > 0)

@@ -1,12 +1,17 @@
 """The parts of a body that a fit moves, each with its pose space and its priors."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from vitruvian.bodies.skeletons import BODY_JOINTS, Skeleton
 from vitruvian.errors import InputError
+from vitruvian.priors.bending import BendingPrior
 from vitruvian.priors.hand_set import GaussianRotations
+from vitruvian.priors.mixture import MixturePrior
 from vitruvian.priors.pose_spaces import HandPCA, PlainRotations, PoseSpace, RotationPrior
+from vitruvian.priors.vposer import VPoser
+from vitruvian.priors.vposer_space import VPoserSpace
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class BodyPrior:
     name: str
     space: PoseSpace
     extra: tuple[RotationPrior, ...] = ()
+    hands: tuple[PoseSpace, ...] = ()
+    """Spaces of the left and the right hand; the learnt components if empty."""
 
 
 def body_joints(skeleton: Skeleton) -> tuple[int, ...]:
@@ -37,11 +44,13 @@ def body_joints(skeleton: Skeleton) -> tuple[int, ...]:
     return tuple(row for row, name in enumerate(skeleton.names) if name in BODY_JOINTS[1:])
 
 
+@lru_cache(maxsize=32)
 def body_prior(name: str, skeleton: Skeleton) -> BodyPrior:
-    """A pose prior by name: `none`, `bending`, `hand-set`.
+    """A pose prior by name, see `BODY_PRIORS`.
 
     Raises:
         InputError: there is no prior of that name.
+        WeightsError: the installation lacks the weights of a learnt prior.
     """
     try:
         build = BODY_PRIORS[name]
@@ -60,10 +69,28 @@ def _hand_set_prior(skeleton: Skeleton) -> BodyPrior:
     return BodyPrior("hand-set", PlainRotations(joints, prior=GaussianRotations.hand_set(skeleton, joints)))
 
 
+def _bending_prior(skeleton: Skeleton) -> BodyPrior:
+    return BodyPrior("bending", PlainRotations(body_joints(skeleton)), extra=(BendingPrior.of(skeleton),))
+
+
+def _mixture_prior(skeleton: Skeleton) -> BodyPrior:
+    """Free rotations with the mixture of Gaussians learnt from motion capture."""
+    return BodyPrior("mixture", PlainRotations(body_joints(skeleton), prior=MixturePrior.learnt()))
+
+
+def _vposer_prior(skeleton: Skeleton) -> BodyPrior:
+    """The latent space of VPoser."""
+    return BodyPrior("vposer", VPoserSpace(VPoser.learnt()))
+
+
 BODY_PRIORS: dict[str, Callable[[Skeleton], BodyPrior]] = {
     "none": _no_prior,
+    "bending": _bending_prior,
     "hand-set": _hand_set_prior,
+    "mixture": _mixture_prior,
+    "vposer": _vposer_prior,
 }
+"""Pose priors by name; those of one photograph (the flow) are made from its keypoints instead."""
 
 
 def body_parts(skeleton: Skeleton, prior: BodyPrior | None, *, hand_components: int) -> tuple[Part, ...]:
@@ -78,11 +105,12 @@ def body_parts(skeleton: Skeleton, prior: BodyPrior | None, *, hand_components: 
     if "jaw" in skeleton.names:
         jaw = (skeleton.index("jaw"),)
         parts.append(Part("jaw", PlainRotations(jaw, prior=GaussianRotations.hand_set(skeleton, jaw))))
+    given = {space.joints: space for space in (prior.hands if prior is not None else ())}
     for side in ("left", "right"):
-        joints = tuple(row for row, name in enumerate(skeleton.names) if name.startswith(f"{side}_index"))
-        if joints:
-            first = joints[0]
-            space = HandPCA.learnt(side, num_components=hand_components)
-            space = HandPCA(space.mean, space.components, space.std, tuple(range(first, first + 15)))
-            parts.append(Part(f"{side}_hand", space))
+        if f"{side}_index1" not in skeleton.names:
+            continue
+        first = skeleton.index(f"{side}_index1")
+        joints = tuple(range(first, first + 15))
+        learnt = replace(HandPCA.learnt(side, num_components=hand_components), hand_joints=joints)
+        parts.append(Part(f"{side}_hand", given.get(joints, learnt)))
     return tuple(parts)
