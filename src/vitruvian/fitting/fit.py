@@ -115,7 +115,7 @@ def fit_keypoints(
         camera: intrinsics, one per person or one for all.
         config: schedule, solver and settings.
         prior: belief about the body pose; the hand-set Gaussian if None.
-    """Kinematics of some targets of a format, kept because building it costs more than a step of a fit."""
+        start: where to start instead of trying turns: `(N, ...)`, or `(N, H, ...)` for several starts
             per person, of which the best wins.
         progress: called with the number of people done after each chunk.
 
