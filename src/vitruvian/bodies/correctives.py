@@ -50,10 +50,18 @@ class PoseCorrectives(TensorRecord):
         num_vertices: int,
         num_features: int,
     ) -> "PoseCorrectives":
-        """Build from the non-zero entries of the `(3V, P)` matrix; row 3v + k is coordinate k of vertex v."""
+        """Build from the non-zero entries of the `(3V, P)` matrix, each once; row 3v + k is coordinate k of vertex v."""
+        key = rows * num_features + columns
+        if not bool((key[1:] > key[:-1]).all()):
+            order = key.argsort()
+            rows, columns, values = rows[order], columns[order], values[order]
+        # A stable sort by the column alone keeps the rows in order; on 16-bit keys it takes linear time.
+        by_column = columns.to(torch.int16 if num_features < 2**15 else torch.int64).argsort(stable=True)
         return PoseCorrectives(
             sparse=_csr(rows, columns, values, (3 * num_vertices, num_features)),
-            sparse_transposed=_csr(columns, rows, values, (num_features, 3 * num_vertices)),
+            sparse_transposed=_csr(
+                columns[by_column], rows[by_column], values[by_column], (num_features, 3 * num_vertices)
+            ),
         )
 
     def offsets(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch vertex 3"]:
@@ -82,6 +90,9 @@ class PoseCorrectives(TensorRecord):
 
 
 def _csr(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """CSR matrix of entries that are sorted by row, then column, without the cost of a general conversion."""
+    counts = torch.bincount(rows, minlength=shape[0])
+    starts = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse (CSR tensor support is in beta|invariant checks)")
-        return torch.sparse_coo_tensor(torch.stack((rows, columns)), values, shape).coalesce().to_sparse_csr()
+        return torch.sparse_csr_tensor(starts, columns, values, shape)
