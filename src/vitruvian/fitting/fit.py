@@ -312,7 +312,7 @@ class Fitter:
             rotations[:, list(space.joints)] = space.decode(pose)
         return rotations
 
-    def _active(self, stage: Stage) -> list[int]:
+    def active_parts(self, stage: Stage) -> list[int]:
         """Rows of the parts that move in a stage."""
         moves = {
             "root": True,
@@ -327,7 +327,7 @@ class Fitter:
 
     def _structure(self, stage: Stage) -> tuple[PointKinematics, Tensor]:
         """Kinematics of the points that count in a stage, and their rows among the targets."""
-        active = self._active(stage)
+        active = self.active_parts(stage)
         num_shape = self.num_shape if stage.articulated else 0
         num_expression = self.num_expression if stage.articulated and stage.face_keypoints > 0 else 0
         counts = self.is_body.clone()
@@ -344,7 +344,7 @@ class Fitter:
         self, stage: Stage, state: FitState, observed: Observations, spaces: tuple[PoseSpace, ...]
     ) -> Solution[FitState]:
         """Minimise one stage."""
-        active = self._active(stage)
+        active = self.active_parts(stage)
         problem = self.problem(stage, state, observed, spaces)
         solver = self.config.solver
         if isinstance(solver, LevenbergMarquardt):
@@ -359,7 +359,7 @@ class Fitter:
         self, stage: Stage, state: FitState, observed: Observations, spaces: tuple[PoseSpace, ...]
     ) -> BodyProblem:
         """The least-squares problem of a stage; parts that rest in it stay as in `state`."""
-        active = self._active(stage)
+        active = self.active_parts(stage)
         kinematics, rows = self._structure(stage)
         gamma = self.is_body + stage.hand_keypoints * self.is_hand + stage.face_keypoints * self.is_face
         num_coefficients = kinematics.joint_dirs.shape[-1]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitruvian.fitting.problem import NormalEquations
 from vitruvian.fitting.solution import Solution, Status
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import TensorRecord, put_rows, where_rows
 
 State = TypeVar("State", bound=TensorRecord)
 
@@ -104,8 +104,8 @@ class _Run:
         self.damping = self.damping.clamp_min(self.config.minimum_damping)
         self.growth = torch.where(accepted, torch.full_like(self.growth, 2.0), self.growth * 2)
 
-        self.state = _where(accepted, trial_state, self.state)
-        self.equations = _where(accepted, trial, current)
+        self.state = where_rows(accepted, trial_state, self.state)
+        self.equations = where_rows(accepted, trial, current)
         self.iterations[self.rows] += self.active.long()
         self._stop(accepted, decrease, current.cost)
         self.history.append(self._costs())
@@ -128,7 +128,7 @@ class _Run:
         return cost
 
     def _store(self) -> None:
-        self.result = _put(self.result, self.rows, self.state)
+        self.result = put_rows(self.result, self.rows, self.state)
         self.result_cost = self._costs()
 
     def _compact(self) -> None:
@@ -157,19 +157,3 @@ def _damped_step(equations: NormalEquations, damping: Float[Tensor, "batch"]) ->
     step = -torch.cholesky_solve(equations.gradient[..., None], factor)[..., 0]
     solved = solved & torch.isfinite(step).all(-1)
     return torch.where(solved[:, None], step, torch.zeros_like(step)), solved
-
-
-def _where(mask: Tensor, a: State, b: State) -> State:
-    """Rows of `a` where the mask holds, else of `b`."""
-    rows = mask.nonzero()[:, 0]
-    if len(rows) == len(mask):
-        return a
-    return _put(b, rows, a[rows])
-
-
-def _put(target: State, rows: Tensor, source: State) -> State:
-    """Copy of `target` with its `rows` replaced by `source`."""
-    leaves: list[Tensor] = []
-    source.map(lambda x: leaves.append(x) or x)  # type: ignore[func-returns-value]
-    values = iter(leaves)
-    return target.map(lambda x: x.index_copy(0, rows, next(values)))

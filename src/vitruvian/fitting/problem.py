@@ -139,6 +139,11 @@ class BodyProblem:
         self.layout = self._lay_out()
         self._moving_rows = torch.tensor(self.moving_joints, device=body.device)
 
+    @property
+    def size(self) -> int:
+        """Length of the step vector of one person."""
+        return self.layout.size
+
     def _lay_out(self) -> VariableLayout:
         slices, start = [], 0
         for size in (*(s.num_parameters for s in self.spaces), self.num_shape, self.num_expression, 3):
