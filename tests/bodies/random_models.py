@@ -88,24 +88,35 @@ def random_landmarks(rng: np.random.Generator, triangles: int) -> dict[str, np.n
 
 def official_file(family: str, entries: Mapping[str, np.ndarray], folder: Path) -> Path:
     """Write entries as they are distributed: SMPL-X and SMPL+H as npz (with object arrays), the others as pickle with
-    chumpy arrays and a SciPy sparse matrix, protocol 2, readable as Python 2 wrote them."""
+    chumpy arrays and a SciPy sparse matrix."""
     folder.mkdir(parents=True, exist_ok=True)
     if family in ("smplh", "smplx"):
         path = folder / f"{family.upper()}_NEUTRAL.npz"
         names = {name: row for row, name in enumerate(FAMILIES[family].skeleton.names)}
         np.savez(path, **entries, joint2num=np.array(names, dtype=object), allow_pickle=np.array(True))
         return path
-    from scipy.sparse import csc_matrix
-
     path = folder / ("MANO_RIGHT.pkl" if family == "mano" else f"{family.upper()}_NEUTRAL.pkl")
-    with fake_classes({"chumpy.ch": ("Ch",)}) as made:
+    with fake_classes({"chumpy.ch": ("Ch",), "scipy.sparse.csc": ("csc_matrix",)}) as made:
         content: dict[str, Any] = dict(entries)
         for key in ("shapedirs", "posedirs", "v_template", "weights"):
             content[key] = instance(made["chumpy.ch.Ch"], {"x": entries[key], "_dirty_vars": set(), "_itr": None})
-        content["J_regressor"] = csc_matrix(entries["J_regressor"])
+        content["J_regressor"] = instance(made["scipy.sparse.csc.csc_matrix"], by_column(entries["J_regressor"]))
         content["bs_type"] = "lrotmin"
         path.write_bytes(pickle.dumps(content, protocol=2))
     return path
+
+
+def by_column(dense: np.ndarray) -> dict[str, Any]:
+    """What a `scipy.sparse.csc_matrix` keeps."""
+    columns, rows = dense.T.nonzero()
+    pointers = np.r_[0, np.bincount(columns, minlength=dense.shape[1]).cumsum()]
+    return {
+        "_shape": dense.shape,
+        "maxprint": 50,
+        "indices": rows.astype(np.int32),
+        "indptr": pointers.astype(np.int32),
+        "data": dense[rows, columns],
+    }
 
 
 @contextmanager

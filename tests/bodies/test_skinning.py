@@ -1,5 +1,7 @@
 """Forward kinematics and skinning: laws, and agreement with plain loops over 4×4 matrices."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,7 +10,6 @@ from vitruvian.bodies.skeletons import FLAME, MANO_LEFT, MANO_RIGHT, SMPL, SMPLH
 from vitruvian.bodies.skinning import blend_skin, forward_kinematics, pose_features
 from vitruvian.errors import InputError
 from vitruvian.geometry.rotations import exp_so3
-import itertools
 
 SKELETONS = {"smpl": SMPL, "smplh": SMPLH, "smplx": SMPLX, "mano": MANO_RIGHT, "flame": FLAME}
 every_skeleton = pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS)
