@@ -7,7 +7,7 @@ small picture it is not slower than the compiled variants, which first trace and
 import importlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -18,9 +18,16 @@ from jaxtyping import Float
 from vitruvian.errors import MissingPackageError
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.meshes import Mesh
-from vitruvian.view.denoising import blur, smooth_light
+from vitruvian.view.denoising import blur, double_along_normals, halve, smooth_light
 
 _FLOOR_REFLECTANCE = 0.75
+_WHITE = 0.75
+"""Light is traced on surfaces of this reflectance, then multiplied by their colour."""
+_DARKEST = 0.04
+"""Less light than this comes from shading normals that point away from the eye, at silhouettes."""
+_EDGE_SAMPLES = 8
+_FULL_LIGHT_PIXELS = 200_000
+"""In larger windows light is traced at half the size."""
 _KEY_DISTANCE_M = 6.0
 _KEY_FROM = np.array([-0.5, -0.8, -0.65]) / np.linalg.norm([-0.5, -0.8, -0.65])
 _FILL_ALONG = np.array([-0.9, 0.15, 0.6]) / np.linalg.norm([-0.9, 0.15, 0.6])
@@ -66,21 +73,57 @@ def trace_people(
 
     `colors` are linear-light RGB per vertex.
     """
-    light = _render(_scene(people, colors, camera, window, lighting, samples, floor_y=None))
-    rgb, alpha = _straight(light)
     # Mitsuba's own feature channels (its "aov" integrator) take five times as long as the picture: features are
     # rendered as the emission of surfaces that do not reflect.
     shifted_normals = [(0.5 + 0.5 * _stretched(mesh, camera).vertex_normals()).numpy() for mesh in people]
-    normals = 2.0 * _trace_emission(people, shifted_normals, camera, window) - 1.0
-    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
+    normals, alpha = _trace_emission(people, shifted_normals, camera, window)
+    normals = _unit(2.0 * normals - 1.0)
     flat = colors[0][0]
     if all((color == flat).all() for color in colors):
-        albedo = np.broadcast_to(flat, rgb.shape)
+        albedo = np.broadcast_to(flat, normals.shape)
     else:
-        albedo = _trace_emission(people, colors, camera, window)
-    albedo = np.maximum(albedo, 0.02).astype(np.float32)
-    smooth = smooth_light(rgb / albedo, normals, alpha[..., 0]) * albedo
-    return np.concatenate((smooth, alpha), axis=-1)
+        albedo = _trace_emission(people, colors, camera, window)[0]
+    white = [np.full_like(color, _WHITE) for color in colors]
+    if normals.shape[0] * normals.shape[1] <= _FULL_LIGHT_PIXELS:
+        light, seen = _straight(_render(_scene(people, white, camera, window, lighting, samples, floor_y=None)))
+        light = smooth_light(light, normals, _reliable(light, seen))
+    else:
+        light = _half_size_light(people, white, camera, window, lighting, samples, normals, alpha[..., 0])
+    light = np.maximum(light, _DARKEST) / _WHITE
+    return np.concatenate((light * albedo, alpha), axis=-1).astype(np.float32)
+
+
+def _half_size_light(
+    people: Sequence[Mesh],
+    white: Sequence[np.ndarray],
+    camera: Camera,
+    window: Window,
+    lighting: Lighting,
+    samples: int,
+    normals: Float[np.ndarray, "height width 3"],
+    coverage: Float[np.ndarray, "height width"],
+) -> Float[np.ndarray, "height width 3"]:
+    """Light of a large picture, traced at half its size and brought back along the normals: it is smooth."""
+    width, height = camera.image_size.tolist()
+    small = camera.resize(width=math.ceil(width / 2), height=math.ceil(height / 2))
+    # The halved picture must start at the same corner; an odd side leaves half a pixel beyond the edge.
+    small = replace(small, focal_px=camera.focal_px / 2, center_px=camera.center_px / 2)
+    half = Window(window.left // 2, window.top // 2, math.ceil(window.right / 2), math.ceil(window.bottom / 2))
+    light, seen = _straight(_render(_scene(people, white, small, half, lighting, samples, floor_y=None)))
+    offset = (window.top - 2 * half.top, window.left - 2 * half.left)
+    small_normals = _unit(halve(normals * coverage[..., None], offset, light.shape[:2]))
+    reliable = _reliable(light, seen)
+    light = smooth_light(light, small_normals, reliable)
+    return double_along_normals(light, small_normals, reliable, normals, offset)
+
+
+def _reliable(light: np.ndarray, seen: np.ndarray) -> Float[np.ndarray, "height width"]:
+    """Weight of the light of each pixel: its coverage, nothing where interpolated normals turned it black."""
+    return seen[..., 0] * (light.max(axis=-1) > _DARKEST)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
 
 
 def trace_shadow(
@@ -154,18 +197,18 @@ def _straight(traced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _trace_emission(
     people: Sequence[Mesh], values: Sequence[np.ndarray], camera: Camera, window: Window
-) -> Float[np.ndarray, "height width 3"]:
-    """Values per vertex (0-1), interpolated to the pixels that see them."""
+) -> tuple[Float[np.ndarray, "height width 3"], Float[np.ndarray, "height width 1"]]:
+    """Values per vertex (0-1), interpolated to the pixels that see them, and the coverage of these."""
     scene: dict[str, Any] = {
         "type": "scene",
         "integrator": {"type": "path", "max_depth": 1},
-        "sensor": _sensor(camera, window, 4),
+        "sensor": _sensor(camera, window, _EDGE_SAMPLES),
     }
     glow = {"type": "area", "radiance": {"type": "mesh_attribute", "name": "vertex_color"}}
     for index, (mesh, value) in enumerate(zip(people, values, strict=True)):
         black = {"type": "diffuse", "reflectance": {"type": "rgb", "value": 0.0}}
         scene[f"person{index}"] = _mitsuba_mesh(_stretched(mesh, camera), value, {"bsdf": black, "emitter": glow})
-    return _straight(_render(scene))[0]
+    return _straight(_render(scene))
 
 
 def _stretched(mesh: Mesh, camera: Camera) -> Mesh:

@@ -109,10 +109,8 @@ def report_html(report: Report, *, longest_px: int = 900) -> str:
 def _head(report: Report) -> str:
     good = sum(person.status not in UNUSABLE for person in report.people)
     total = len(report.people)
-    if total:
-        summary = f"{good} of {total} {'person' if total == 1 else 'people'} fitted"
-    else:
-        summary = "Nobody was fitted"
+    people = "person" if total == 1 else "people"
+    summary = f"{good} of {total} {people} fitted" if total else "Nobody was fitted"
     if report.pictures:
         summary += f" in {len(report.pictures)} picture{'' if len(report.pictures) == 1 else 's'}"
     if report.failures:

@@ -1,0 +1,262 @@
+"""Benchmarks of the pose distribution and of what is made of it, on synthetic people of subjects that no training saw."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitruvian.apps.distribution_scores import (
+    DistributionScorer,
+    DistributionScores,
+    Errors,
+    SampleSet,
+    correlation,
+    mean_errors,
+    well_seen,
+)
+from vitruvian.apps.progress import Progress, silent
+from vitruvian.bodies.model import BodyModel
+from vitruvian.bodies.open_body import open_body
+from vitruvian.data.detector_errors import ErrorModel
+from vitruvian.data.synthetic import PoseLibrary, SyntheticBatch, SyntheticConfig, SyntheticPeople
+from vitruvian.errors import WeightsError
+from vitruvian.geometry.rotations import exp_so3
+from vitruvian.recovery.baselines import ChartModel
+from vitruvian.recovery.chart import NUM_BODY, rotations_from_chart, world_rotations
+from vitruvian.recovery.estimates import Weighting, weighted_mean
+from vitruvian.recovery.losses import RestJoints
+from vitruvian.recovery.network import PoseNetwork
+from vitruvian.recovery.posterior import BodyPosterior, infer
+from vitruvian.recovery.views import view_features, view_of
+from vitruvian.recovery.weights import pose_network
+from vitruvian.tensors import concatenate_records
+from vitruvian.training.baselines import MULTIPLE, Baselines
+from vitruvian.training.checkpoints import load_strictly, read_weights
+from vitruvian.training.flow import visible_joints
+
+LEAST_POINTS = 8
+"""People of whom fewer of the 25 body points were detected are left out."""
+_CHUNK = 50
+
+
+@dataclass(frozen=True)
+class EvaluateSynthetic:
+    """Synthetic people in held-out poses, seeded.
+
+    Attributes:
+        count: number of people.
+        samples: samples of each person's posterior.
+        seed: of every random number.
+        quick: 150 people and 25 samples.
+        baselines: weights of the baselines, trained by `vitruvian train baselines`; left out if not given.
+        fit: also fit the people, and the same people in several views.
+        json: file for the figures.
+    """
+
+    count: int = 1000
+    samples: int = 100
+    seed: int = 1
+    quick: bool = False
+    baselines: Path | None = None
+    fit: bool = True
+    json: Path | None = None
+
+
+@dataclass(frozen=True)
+class SyntheticScores:
+    """What `evaluate_synthetic` measured; errors in millimetres.
+
+    Attributes:
+        people: number of people.
+        flow: the shipped distribution.
+        weighted_mean: the mean of samples weighted by reprojection.
+        entropy_correlation: correlation of a person's entropy with their share of hidden joints.
+        baselines: other distributions by name.
+        deterministic: the regressor without a flow.
+        extra: scores of fits and of several views, by name.
+    """
+
+    people: int
+    flow: DistributionScores
+    weighted_mean: Errors
+    entropy_correlation: float
+    baselines: Mapping[str, DistributionScores] = field(default_factory=dict)
+    deterministic: Errors | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values under the published names."""
+        out: dict[str, Any] = {
+            "people": self.people,
+            "mode": asdict(self.flow.mode),
+            "weighted_mean": asdict(self.weighted_mean),
+            "best_of": {str(n): asdict(e) for n, e in self.flow.best_of.items()},
+            "spread_mm": {"visible": self.flow.spread_visible_mm, "hidden": self.flow.spread_hidden_mm},
+            "coverage": {p: {str(k): v for k, v in c.items()} for p, c in self.flow.coverage.items()},
+            "entropy_correlation": self.entropy_correlation,
+            "baselines": {name: _plain(scores) for name, scores in self.baselines.items()},
+        }
+        if self.deterministic is not None:
+            out["deterministic"] = asdict(self.deterministic)
+        return {**out, **self.extra}
+
+
+def _plain(scores: DistributionScores) -> dict[str, Any]:
+    return {
+        "mode": asdict(scores.mode),
+        "best_of": {str(n): asdict(e) for n, e in scores.best_of.items()},
+        "spread_mm": {"visible": scores.spread_visible_mm, "hidden": scores.spread_hidden_mm},
+        "coverage": {p: {str(k): v for k, v in c.items()} for p, c in scores.coverage.items()},
+    }
+
+
+@cache
+def held_out_poses() -> PoseLibrary:
+    """Poses of subjects outside every training, shipped with the package; all equally likely."""
+    source = files("vitruvian") / "resources" / "flow" / "test_poses.npz"
+    if not source.is_file():
+        raise WeightsError("the held-out poses are missing from the installation", hint="reinstall vitruvian")
+    with source.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        axis_angle = torch.from_numpy(arrays["axis_angle"].astype(np.float32))
+    return PoseLibrary(exp_so3(axis_angle), torch.ones(len(axis_angle)))
+
+
+def held_out_people(body: BodyModel, errors: ErrorModel | None = None) -> SyntheticPeople:
+    """A source of people in held-out poses, as they were recorded."""
+    config = SyntheticConfig(pose_noise=0.0, recombine=0.0, shape_spread=1.0, errors=errors or ErrorModel())
+    return SyntheticPeople(body, held_out_poses(), config)
+
+
+def draw_well_seen(people: SyntheticPeople, count: int, *, seed: int) -> SyntheticBatch:
+    """`count` people of whom enough was detected."""
+    batches, total, number = [], 0, 0
+    while total < count:
+        batch = people.batch(512, seed=seed, number=number)
+        kept = batch[well_seen(batch, least=LEAST_POINTS)]
+        batches.append(kept)
+        total += len(kept)
+        number += 1
+    return concatenate_records(batches)[:count]
+
+
+@torch.no_grad()
+def evaluate_synthetic(
+    config: EvaluateSynthetic,
+    *,
+    network: PoseNetwork | None = None,
+    progress: Progress = silent,
+) -> SyntheticScores:
+    """Draw people, estimate their poses in every way, and compare with the truth.
+
+    Args:
+        config: what to evaluate.
+        network: in place of the shipped one.
+        progress: told of the people done.
+
+    Raises:
+        WeightsError: weights are missing.
+    """
+    if config.quick:
+        config = replace(config, count=min(config.count, 150), samples=25)
+    network = network or pose_network()
+    body = open_body(num_shape=network.config.num_shape, num_expression=network.config.num_expression)
+    batch = draw_well_seen(held_out_people(body), config.count, seed=config.seed)
+    scores = score_distributions(config, network, body, batch, progress)
+    if config.fit:
+        from vitruvian.apps.fit_scores import score_fits
+
+        scores = replace(scores, extra=score_fits(config, network, body, batch, progress))
+    if config.json is not None:
+        config.json.write_text(json.dumps(scores.to_json(), indent=1))
+    return scores
+
+
+def score_distributions(
+    config: EvaluateSynthetic, network: PoseNetwork, body: BodyModel, batch: SyntheticBatch, progress: Progress
+) -> SyntheticScores:
+    """Scores of the flow, of the weighted mean, and of the baselines."""
+    rest = RestJoints.of(body, num_shape=network.config.num_shape)
+    generator = torch.Generator().manual_seed(config.seed)
+    baselines = _read_baselines(config.baselines, network)
+    scorers = {name: DistributionScorer(rest) for name in ("flow", *(MULTIPLE if baselines else ()))}
+    weighted, deterministic = _Means(rest), _Means(rest)
+    entropy, hidden = [], []
+    for first in range(0, len(batch), _CHUNK):
+        progress("distribution", first, len(batch))
+        people = batch[slice(first, first + _CHUNK)]
+        posterior = infer(network, people.keypoints, people.camera)
+        visible = visible_joints(people.visible)
+        entropy.append(posterior.entropy)
+        hidden.append(1 - visible.float().mean(-1))
+        joints = people.joints[:, :NUM_BODY]
+        scorers["flow"].add(_flow_samples(posterior, config.samples, generator), joints, visible)
+        weighting = Weighting(num_samples=config.samples)
+        mean = weighted_mean(posterior, body, people.keypoints, people.camera, weighting=weighting, generator=generator)
+        weighted.add(mean.rotations, posterior.betas, joints)
+        if baselines is None:
+            continue
+        view = view_of(people.keypoints, people.camera)
+        in_view = joints @ view.T_camera_view
+        head = baselines.regress(view)
+        deterministic.add(head.rotations, head.betas, in_view)
+        context = network.encoder(view_features(view))
+        for name in MULTIPLE:
+            found = _chart_samples(baselines.chart_model(name), network, context, config.samples, generator)
+            scorers[name].add(found, in_view, visible)
+    progress("distribution", len(batch), len(batch))
+    return SyntheticScores(
+        people=len(batch),
+        flow=scorers["flow"].scores(),
+        weighted_mean=weighted.errors(),
+        entropy_correlation=correlation(torch.cat(entropy), torch.cat(hidden)),
+        baselines={name: scorers[name].scores() for name in scorers if name != "flow"},
+        deterministic=deterministic.errors() if baselines is not None else None,
+    )
+
+
+class _Means:
+    """Mean errors of a point estimate over batches."""
+
+    def __init__(self, rest: RestJoints) -> None:
+        self._rest = rest
+        self._found: list[tuple[Errors, int]] = []
+
+    def add(self, rotations: Tensor, betas: Tensor, joints: Tensor) -> None:
+        self._found.append((mean_errors(rotations, betas, self._rest, joints), len(rotations)))
+
+    def errors(self) -> Errors:
+        people = sum(n for _, n in self._found)
+        return Errors(
+            sum(e.mpjpe_mm * n for e, n in self._found) / people,
+            sum(e.pa_mpjpe_mm * n for e, n in self._found) / people,
+        )
+
+
+def _flow_samples(posterior: BodyPosterior, count: int, generator: torch.Generator) -> SampleSet:
+    samples = posterior.sample(count, generator=generator)
+    return SampleSet(posterior.mode().rotations[:, :NUM_BODY], samples.rotations[:, :, :NUM_BODY], posterior.betas)
+
+
+def _chart_samples(
+    model: ChartModel, network: PoseNetwork, context: Tensor, count: int, generator: torch.Generator
+) -> SampleSet:
+    head = network.head(context)
+    base = world_rotations(head.rotations)
+    point = rotations_from_chart(model.point(context), base)
+    samples = rotations_from_chart(model.sample(context, count, generator), base)
+    return SampleSet(point, samples, head.betas)
+
+
+def _read_baselines(path: Path | None, network: PoseNetwork) -> Baselines | None:
+    if path is None:
+        return None
+    baselines = Baselines(network)
+    load_strictly(baselines, read_weights(path)[0])
+    return baselines.eval().requires_grad_(False)

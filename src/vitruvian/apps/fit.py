@@ -1,0 +1,302 @@
+"""Fit bodies to the people in photographs or keypoint files and write everything to one folder."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from vitruvian.apps.inputs import Failure, Gathered, InputOptions, SourcePicture, gather
+from vitruvian.apps.progress import Progress, silent
+from vitruvian.apps.results import RunResults, write_results
+from vitruvian.bodies.loaders import load_body
+from vitruvian.bodies.model import BodyModel
+from vitruvian.bodies.params import BodyParams
+from vitruvian.errors import InputError, NoPersonError, VitruvianError
+from vitruvian.fits import Fits, body_name, config_json, package_version
+from vitruvian.fitting.fit import FitConfig, fit_keypoints
+from vitruvian.fitting.solution import Status
+from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.detectors import Detector
+from vitruvian.keypoints.observations import Keypoints, PeopleInImage
+from vitruvian.output import prepare_folder
+from vitruvian.tensors import concatenate_records, stack_records
+
+
+@dataclass(frozen=True)
+class FitPhotographs:
+    """Fit a 3D body to everyone in photographs, or in OpenPose keypoint files.
+
+    Attributes:
+        out: folder for the results; made if it does not exist.
+        keypoints: folder of OpenPose files (`NAME_keypoints.json`), matched to the photographs by name, or used alone;
+            people are detected if not given.
+        body: family of the body. All but `open` need a licensed file: `vitruvian body add FILE`.
+        gender: shape space of the body.
+        focal_px: focal length in pixels; else from the photograph's metadata, else the length of the image diagonal.
+        image_size: width and height of the pictures, for keypoints without photographs.
+        schedule: stages of the fit: our own, or those published with SMPLify-X.
+        min_confidence: keypoints of lower confidence are not used.
+        pictures: draw overlays, second views and the pictures of the report.
+    """
+
+    out: Path
+    keypoints: Path | None = None
+    body: Literal["open", "smplx", "smplh", "smpl"] = "open"
+    gender: Literal["neutral", "female", "male"] = "neutral"
+    focal_px: float | None = None
+    image_size: tuple[int, int] | None = None
+    schedule: Literal["own", "paper"] = "own"
+    min_confidence: float = 0.1
+    pictures: bool = True
+
+    def fit_config(self) -> FitConfig:
+        """The configuration of the solver."""
+        config = FitConfig.paper() if self.schedule == "paper" else FitConfig()
+        return FitConfig(**{**_fields(config), "min_confidence": self.min_confidence})
+
+
+def _fields(config: FitConfig) -> dict[str, object]:
+    return {name: getattr(config, name) for name in config.__dataclass_fields__}
+
+
+@dataclass(frozen=True, eq=False)
+class FitOutcome:
+    """What a run did.
+
+    Attributes:
+        fits: all people, those without a fit included.
+        failures: inputs that could not be used, and people without a fit.
+        folder: where everything was written.
+        seconds: wall-clock time by step.
+        notes: guesses that were made.
+    """
+
+    fits: Fits
+    failures: tuple[Failure, ...]
+    folder: Path
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def exit_code(self) -> int:
+        """0 if everybody was fitted, 2 if nothing could even be read, else 1."""
+        if not self.failures:
+            return 0
+        nothing_read = not len(self.fits) and all(failure.unreadable for failure in self.failures)
+        return 2 if nothing_read else 1
+
+
+def fit(
+    body: BodyModel,
+    people: Keypoints | PeopleInImage | Sequence[PeopleInImage],
+    camera: Camera | None = None,
+    *,
+    start: BodyParams | None = None,
+    config: FitConfig | None = None,
+) -> Fits:
+    """Fit a body to 2D keypoints: everyone at once, in batches that fit the memory.
+
+    Args:
+        body: `open_body()` or `load_body(...)`.
+        people: `(person, K)` keypoints of one picture, or the people of one or several pictures.
+        camera: one camera for all, or one per person; None takes the image size that `people` know, with a focal length
+            of the image diagonal.
+        start: where to start, one row per person; None tries several turns about the vertical.
+        config: solver, stages, weights.
+
+    Raises:
+        InputError: no camera and no image size, or cameras that do not match the people.
+    """
+    pictures = [people] if isinstance(people, PeopleInImage) else people
+    if isinstance(pictures, Keypoints):
+        keypoints = pictures if pictures.confidence.dim() == 2 else pictures[None]
+        names, numbers = [""] * len(keypoints.confidence), list(range(len(keypoints.confidence)))
+        sources: Sequence[PeopleInImage] = ()
+    else:
+        if not pictures:
+            raise InputError("no pictures given")
+        sources = pictures
+        keypoints = concatenate_records(
+            [picture.keypoints.to_format(pictures[0].keypoints.format) for picture in pictures]
+        )
+        names = [picture.image for picture in pictures for _ in range(len(picture))]
+        numbers = [k for picture in pictures for k in range(len(picture))]
+    count = len(keypoints.confidence)
+    if camera is None:
+        camera = _known_cameras(sources)
+    if camera.focal_px.dim() == 1:
+        camera = camera.map(lambda x: x.expand(count, -1))
+    return _fit_rows(body, keypoints, camera, names, numbers, config or FitConfig(), start=start)
+
+
+def fit_photographs(
+    inputs: Sequence[Path | str],
+    config: FitPhotographs,
+    *,
+    body: BodyModel | None = None,
+    detector: Detector | None = None,
+    progress: Progress = silent,
+) -> FitOutcome:
+    """Detect people, fit all of them in one batch, and write `fits.npz`, meshes, overlays and the report.
+
+    Args:
+        inputs: photographs, folders of photographs, OpenPose files; may be empty where `config.keypoints` is given.
+        body: a body model in place of the one that the configuration names.
+        detector: in place of the MediaPipe one.
+
+    Raises:
+        OutputError: the output folder cannot be written; found out before anything else.
+        InputError: nothing was given, or the keypoint folder is missing.
+        MissingPackageError: an optional package is needed.
+        ModelFileError: the licensed body is not registered.
+    """
+    folder = prepare_folder(config.out)
+    clock = Stopwatch()
+    body = body if body is not None else load_body(config.body, gender=config.gender)
+    options = InputOptions(config.keypoints, config.focal_px, config.image_size, config.min_confidence)
+    with clock.step("find people"):
+        gathered = gather([Path(path) for path in inputs], options, detector=detector, progress=progress)
+    with clock.step("fit"):
+        fits = _fit_pictures(body, gathered.pictures, config, progress)
+    failures = (*gathered.failures, *_people_without_fit(fits))
+    fits.save(folder / "fits.npz")
+    results = RunResults(body, fits, gathered.pictures, failures, gathered.notes, config_of(config))
+    with clock.step("write"):
+        write_results(results, folder, seconds=clock.seconds, pictures=config.pictures, progress=progress)
+    return FitOutcome(fits, failures, folder, clock.seconds, gathered.notes)
+
+
+class Stopwatch:
+    """Wall-clock seconds of named steps."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._name = ""
+        self._start = 0.0
+
+    def step(self, name: str) -> "Stopwatch":
+        self._name = name
+        return self
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *exception: object) -> None:
+        self.seconds[self._name] = time.perf_counter() - self._start
+
+
+def config_of(config: FitPhotographs) -> dict[str, object]:
+    """The configuration as plain values, file names without their folders."""
+    values = asdict(config)
+    for name in ("out", "keypoints"):
+        values[name] = Path(values[name]).name if values[name] is not None else None
+    return values
+
+
+def _fit_pictures(
+    body: BodyModel, pictures: Sequence[SourcePicture], config: FitPhotographs, progress: Progress
+) -> Fits:
+    if not pictures:
+        keypoints = Keypoints.empty("openpose-body25")
+        camera = Camera(*(torch.zeros(0, 2) for _ in range(3)))
+        return _fit_rows(body, keypoints, camera, [], [], config.fit_config(), config=config_json(config_of(config)))
+    formats = Counter(picture.keypoints.format for picture in pictures)
+    widest = max(formats, key=lambda name: len(Keypoints.empty(name).definition))
+    keypoints = concatenate_records([picture.keypoints.to_format(widest) for picture in pictures])
+    counts = [len(picture.keypoints.confidence) for picture in pictures]
+    cameras = [
+        picture.camera.map(lambda x, n=count: x.expand(n, -1)) for picture, count in zip(pictures, counts, strict=True)
+    ]
+    names = [picture.name for picture, count in zip(pictures, counts, strict=True) for _ in range(count)]
+    numbers = [person for count in counts for person in range(count)]
+    return _fit_rows(
+        body,
+        keypoints,
+        concatenate_records(cameras),
+        names,
+        numbers,
+        config.fit_config(),
+        config=config_json(config_of(config)),
+        progress=progress,
+    )
+
+
+def _fit_rows(
+    body: BodyModel,
+    keypoints: Keypoints,
+    camera: Camera,
+    names: Sequence[str],
+    numbers: Sequence[int],
+    fit_config: FitConfig,
+    *,
+    start: BodyParams | None = None,
+    config: str | None = None,
+    progress: Progress = silent,
+) -> Fits:
+    total, done = len(names), 0
+
+    def advance(people: int) -> None:
+        nonlocal done
+        done += people
+        progress("fit", done, total)
+
+    progress("fit", 0, total)
+    fitted = fit_keypoints(body, keypoints, camera, config=fit_config, start=start, progress=advance)
+    return Fits(
+        params=fitted.params,
+        camera=camera.to(dtype=body.dtype),
+        cost=fitted.cost,
+        reprojection_px=fitted.reprojection_px,
+        status=tuple(Status(value).name.lower() for value in fitted.status.tolist()),
+        image=tuple(names),
+        person=tuple(numbers),
+        frame=(0,) * total,
+        skeleton=body.skeleton,
+        body=body_name(body),
+        gender=body.gender,
+        config=config if config is not None else config_json({"fit": repr(fit_config)}),
+        version=package_version(),
+    )
+
+
+def _known_cameras(pictures: Sequence[PeopleInImage]) -> Camera:
+    if not pictures or any(picture.image_size is None for picture in pictures):
+        raise InputError(
+            "the size of the picture is not known",
+            expected="a camera, or people whose image size is known",
+            hint="pass Camera.from_image_size(width, height)",
+        )
+    cameras = []
+    for picture in pictures:
+        assert picture.image_size is not None
+        one = Camera.from_image_size(*picture.image_size, focal_px=picture.focal_px)
+        cameras.append(stack_records([one] * len(picture)) if len(picture) else one.map(lambda x: x.expand(0, 2)))
+    return concatenate_records(cameras)
+
+
+def _people_without_fit(fits: Fits) -> list[Failure]:
+    failures = []
+    for one in fits:
+        if one.usable:
+            continue
+        error: VitruvianError
+        if one.status == "no_evidence":
+            error = NoPersonError(
+                "too few keypoints inside the picture are sure enough to fit this person",
+                hint="lower --min-confidence, or check that the keypoints are in pixels of this picture",
+            )
+        else:
+            error = NoPersonError("the fit of this person broke down", seen=one.status)
+        failures.append(Failure(f"{one.image}, person {one.person}", error))
+    return failures
+
+
+__all__ = ["FitOutcome", "FitPhotographs", "Gathered", "Stopwatch", "fit", "fit_photographs"]
