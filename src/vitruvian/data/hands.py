@@ -16,11 +16,13 @@ from vitruvian.tensors import TensorRecord
 LEAP_FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 _KNUCKLES = ("index", "middle", "ring", "pinky")
 
-# Rest directions of the left hand's finger bones in the frame of the hand (x along the fingers, y out of the back of
-# the hand, z to the thumb): straight fingers, slightly fanned; the thumb away from the palm.
-_FAN_RAD = {"index": 0.07, "middle": 0.0, "ring": -0.09, "pinky": -0.21}
-THUMB_REST = (0.68, -0.25, 0.69)
-# Axis about which the left thumb bends at rest: the nail looks up and forwards, between the palm's plane and its normal.
+# Rest directions of the left hand's finger bones in the frame of the hand (x along the middle metacarpal, y out of the
+# back of the hand, z to the thumb): angle to x in the plane of the palm, as in the open body's rest pose.
+_FAN_RAD = {"index": 0.10, "middle": -0.10, "ring": -0.22, "pinky": -0.32}
+# Base to tip of the thumb at rest in the open body, and the axis about which it bends: across the nail. The axes about
+# which bent thumbs of the recordings are bent, carried to the rest direction, agree with the latter within 5 degrees.
+_THUMB_REST = (0.648, -0.568, 0.507)
+_THUMB_HINGE = (0.638, 0.769, 0.047)
 _HINGE_GAIN = 3.0
 
 
@@ -79,23 +81,16 @@ def left_hand_rotations(joints: Float[Tensor, "hand 5 5 3"]) -> Float[Tensor, "h
     for name in FINGERS:
         chain = bones[:, LEAP_FINGERS.index(name)][:, 1:]
         if name == "thumb":
-            rest = torch.tensor(THUMB_REST).to(joints)
-            rest, hinge = rest / rest.norm(), thumb_hinge().to(joints)
+            rest, hinge = (torch.tensor(vector).to(joints) for vector in (_THUMB_REST, _THUMB_HINGE))
+            rest = rest / rest.norm()
+            hinge = hinge - (hinge @ rest) * rest
+            hinge = hinge / hinge.norm()
         else:
             fan = _FAN_RAD[name]
             rest = torch.tensor((np.cos(fan), 0.0, np.sin(fan))).to(joints)
             hinge = torch.tensor((np.sin(fan), 0.0, -np.cos(fan))).to(joints)
         result[name] = _finger_rotations(chain, rest, hinge)
     return torch.stack([turn for name in FINGERS for turn in result[name]], dim=1)
-
-
-def thumb_hinge() -> Float[Tensor, "3"]:
-    """Axis about which the joints of the left thumb bend at rest, in the frame of the hand."""
-    rest = torch.tensor(THUMB_REST)
-    # Bending brings the tip across the palm, towards the little finger and down.
-    inward = torch.tensor((0.0, -0.55, -0.83))
-    axis = torch.linalg.cross(rest, inward, dim=-1)
-    return axis / axis.norm()
 
 
 def _palm_frame(joints: Float[Tensor, "hand 5 5 3"]) -> Float[Tensor, "hand 3 3"]:

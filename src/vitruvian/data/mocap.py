@@ -35,7 +35,7 @@ SPACING_M = 0.02
 TEST_SUBJECTS = ("02", "05", "12", "127", "135", "32")
 VALIDATION_SUBJECTS = ("03", "09", "26")
 _UNNAMED = "unnamed-"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 
 Split = Literal["train", "val", "test"]
 
@@ -175,10 +175,13 @@ def _calibrated_clips(directory: Path) -> Iterator[tuple[_Clip, SkeletonMap, Cal
 def _acclaim_clips(root: Path) -> Iterator[tuple[list[_Clip], SkeletonMap]]:
     for folder in sorted((root / "cmu_asf_amc_30hz").iterdir()):
         skeleton = read_asf(folder / f"{folder.name}.asf")
-        yield [
-            _Clip(folder.name, path.name, read_amc(path, skeleton, frame_rate=FRAME_RATE))
-            for path in sorted(folder.glob("*.amc"))
-        ], CMU_ASF
+        yield (
+            [
+                _Clip(folder.name, path.name, read_amc(path, skeleton, frame_rate=FRAME_RATE))
+                for path in sorted(folder.glob("*.amc"))
+            ],
+            CMU_ASF,
+        )
 
 
 def _bvh_clips(root: Path) -> Iterator[tuple[list[_Clip], SkeletonMap]]:
@@ -226,7 +229,5 @@ def _cache_file(directory: Path, cache_dir: Path | str | None) -> Path:
 def _write_cache(data: PoseDataset, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-    np.savez_compressed(
-        partial, rotations_axis_angle=data.axis_angle.numpy(), subject=data.subjects, clip=data.clips
-    )
+    np.savez_compressed(partial, rotations_axis_angle=data.axis_angle.numpy(), subject=data.subjects, clip=data.clips)
     partial.replace(path)

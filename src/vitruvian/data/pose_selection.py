@@ -8,19 +8,20 @@ from torch import Tensor
 
 from vitruvian.bodies.skeletons import BODY_JOINTS
 from vitruvian.data.t_pose import pose_joints
-from vitruvian.geometry.rotations import exp_so3, geodesic_angle
+from vitruvian.geometry.rotations import exp_so3, geodesic_angle, log_so3
 
 # Largest total rotation of a joint that a person can reach, degrees; a frame beyond one of them is a capture error.
 LARGEST_ANGLE_DEG = {
     "hip": 150.0, "knee": 165.0, "ankle": 85.0, "foot": 75.0, "spine1": 70.0, "spine2": 60.0, "spine3": 50.0,
     "neck": 60.0, "head": 60.0, "collar": 60.0, "shoulder": 170.0, "elbow": 165.0, "wrist": 100.0,
 }  # fmt: skip
+# Elbows and knees bend one way: component of the rotation vector, its sign, and the largest turn the wrong way.
+_HINGES = {"left_knee": (0, -1.0), "right_knee": (0, -1.0), "left_elbow": (1, 1.0), "right_elbow": (1, -1.0)}
+_WRONG_WAY_DEG = 10.0
 _LARGEST_TURN_PER_S = math.radians(1300)
 
 _SWAP = [
-    BODY_JOINTS.index(
-        name.replace("left", "right") if name.startswith("left") else name.replace("right", "left")
-    )
+    BODY_JOINTS.index(name.replace("left", "right") if name.startswith("left") else name.replace("right", "left"))
     for name in BODY_JOINTS
 ]
 
@@ -30,15 +31,19 @@ CLAVICLE_ELEVATION_SHARE = 0.2
 CLAVICLE_PROTRACTION_SHARE = 0.15
 
 
-def plausible_frames(
-    rotations: Float[Tensor, "frame 22 3 3"], frame_rate: float
-) -> Bool[Tensor, "frame"]:
-    """Frames without a joint past its largest angle and without a jump faster than any person moves."""
+def plausible_frames(rotations: Float[Tensor, "frame 22 3 3"], frame_rate: float) -> Bool[Tensor, "frame"]:
+    """Frames without a joint past its largest angle or bent the wrong way, and without jumps no person can make."""
     limits = torch.tensor(
-        [math.pi if name == "pelvis" else math.radians(LARGEST_ANGLE_DEG[name.rpartition("_")[2]]) for name in BODY_JOINTS]
+        [
+            math.pi if name == "pelvis" else math.radians(LARGEST_ANGLE_DEG[name.rpartition("_")[2]])
+            for name in BODY_JOINTS
+        ]
     ).to(rotations)
     identity = torch.eye(3).to(rotations)
     good = (geodesic_angle(rotations, identity) <= limits + 1e-6).all(dim=-1)
+    for name, (axis, sign) in _HINGES.items():
+        turn = log_so3(rotations[:, BODY_JOINTS.index(name)])[:, axis]
+        good &= sign * turn < math.radians(_WRONG_WAY_DEG)
     if len(rotations) > 1:
         turn = geodesic_angle(rotations[1:], rotations[:-1]) * frame_rate
         jump = (turn > _LARGEST_TURN_PER_S).any(dim=-1)

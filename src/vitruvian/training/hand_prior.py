@@ -53,9 +53,7 @@ def learn_hand_prior(config: HandPriorConfig) -> HandPriorReport:
     held_out = torch.from_numpy(np.isin(recordings.signs, HELD_OUT_SIGNS))
     _, inverse, counts = np.unique(recordings.signs, return_inverse=True, return_counts=True)
     weights = torch.from_numpy(1.0 / counts[inverse])
-    left = fit_hand_statistics(
-        poses[~held_out], weights[~held_out], widen=config.widen, floor_rad=config.floor_rad
-    )
+    left = fit_hand_statistics(poses[~held_out], weights[~held_out], widen=config.widen, floor_rad=config.floor_rad)
     write_hand_statistics(left, config.output)
     return _report(left, poses[~held_out], poses[held_out], weights[held_out])
 
@@ -89,9 +87,7 @@ def _report(
     flat = -0.5 * (offset / single).square().sum(-1) - 45 * single.log() - constant
     total = statistics.std.square().sum()
     explained = {c: float(statistics.std[:c].square().sum() / total) for c in (6, 12, 24)}
-    return HandPriorReport(
-        len(train), len(test), errors, float(share @ density), float(share @ flat), explained
-    )
+    return HandPriorReport(len(train), len(test), errors, float(share @ density), float(share @ flat), explained)
 
 
 def report_as_dict(report: HandPriorReport) -> dict[str, object]:

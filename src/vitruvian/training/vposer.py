@@ -13,7 +13,7 @@ from vitruvian.bodies.skinning import forward_kinematics
 from vitruvian.data.mocap import PoseDataset, load_pose_dataset
 from vitruvian.data.pose_selection import mirror_pose
 from vitruvian.data.t_pose import nominal_joints
-from vitruvian.geometry.rotations import geodesic_angle
+from vitruvian.geometry.rotations import exp_so3, geodesic_angle, log_so3
 from vitruvian.priors.vposer import VPoser, VPoserSettings, fill_strictly
 from vitruvian.training.checkpoints import save_weights
 from vitruvian.training.loop import LoopConfig, train
@@ -43,6 +43,12 @@ class VPoserConfig:
     """Weight of the mean distance (metres) of points carried by the joints."""
     subject_power: float = 0.5
     """A subject of n poses is drawn with weight n to this power."""
+    swapped_share: float = 0.3
+    """Share of poses that take one limb, both legs or the head from another pose: combinations that were not recorded."""
+    blended_share: float = 0.2
+    """Share of poses that are taken on the way between two poses."""
+    input_noise_rad: float = 0.03
+    """Noise on the rotations that the encoder sees; the target is without it."""
 
 
 @dataclass(frozen=True)
@@ -94,17 +100,47 @@ class VPoserTask:
         """KL + chordal distance of rotations + distance of carried points, half of the batch mirrored."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
         rows = torch.multinomial(self._weights, size, replacement=True, generator=generator)
-        poses = self._poses[rows]
         half = size // 2
-        target = torch.cat((poses[:half], mirror_pose(poses[half:])))[:, 1:]
-        noise = torch.randn(size, self.config.settings.latent, generator=generator)
-        rebuilt, mean, std = self.vposer(target, noise)
+        poses = torch.cat((self._poses[rows[:half]], mirror_pose(self._poses[rows[half:]])))[:, 1:]
+        c = self.config
+        target = recombined(poses, swapped=c.swapped_share, blended=c.blended_share, generator=generator)
+        shaken = target @ exp_so3(c.input_noise_rad * torch.randn(*target.shape[:-1], generator=generator))
+        noise = torch.randn(size, c.settings.latent, generator=generator)
+        rebuilt, mean, std = self.vposer(shaken, noise)
         kl = kl_to_unit_gaussian(mean, std).mean()
         rotation = (rebuilt - target).flatten(-2).norm(dim=-1).mean()
         distance = (self.points(rebuilt) - self.points(target)).norm(dim=-1).mean()
-        c = self.config
         total = c.kl_weight * kl + c.rotation_weight * rotation + c.point_weight * distance
         return total, {"kl": kl.detach(), "rotation": rotation.detach(), "points_m": distance.detach()}
+
+
+# Joints that move together, as rows of the body pose (the root left out).
+_EXCHANGED = tuple(
+    tuple(row - 1 for row, name in enumerate(BODY_JOINTS) if name.partition("_")[2] in joints and name.startswith(side))
+    for side, joints in (
+        ("", ("hip", "knee", "ankle", "foot")),
+        ("left", ("collar", "shoulder", "elbow", "wrist")),
+        ("right", ("collar", "shoulder", "elbow", "wrist")),
+        ("", ("collar", "shoulder", "elbow", "wrist")),
+    )
+) + ((BODY_JOINTS.index("neck") - 1, BODY_JOINTS.index("head") - 1),)
+
+
+def recombined(
+    poses: Float[Tensor, "batch 21 3 3"], *, swapped: float, blended: float, generator: torch.Generator
+) -> Float[Tensor, "batch 21 3 3"]:
+    """Poses of which some take a group of joints from the next pose of the batch, or lie between it and themselves."""
+    size = len(poses)
+    others = poses.roll(1, dims=0)
+    group = torch.zeros(len(_EXCHANGED), poses.shape[1], dtype=torch.bool)
+    for row, joints in enumerate(_EXCHANGED):
+        group[row, list(joints)] = True
+    take = group[torch.randint(len(_EXCHANGED), (size,), generator=generator)]
+    take &= torch.rand(size, 1, generator=generator) < swapped
+    result = torch.where(take[..., None, None], others, poses)
+    way = torch.rand(size, 1, 1, generator=generator)
+    way = way * (torch.rand(size, 1, 1, generator=generator) < blended)
+    return result @ exp_so3(way * log_so3(result.mT @ others))
 
 
 def kl_to_unit_gaussian(mean: Float[Tensor, "batch D"], std: Float[Tensor, "batch D"]) -> Float[Tensor, "batch"]:
