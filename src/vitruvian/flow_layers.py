@@ -57,13 +57,15 @@ class ActNorm(FlowLayer):
         bound: largest absolute log-scale that the context can add.
     """
 
-    def __init__(self, num_features: int, *, context_features: int = 0, hidden: int = 256, bound: float = 4.0) -> None:
+    started: Tensor
+
+    def __init__(self, num_features: int, *, context_features: int = 0, hidden: int = 256, bound: float = 3.0) -> None:
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(num_features))
         self.log_scale = nn.Parameter(torch.zeros(num_features))
         self.register_buffer("started", torch.tensor(False))
         self.bound = bound
-        self.from_context: nn.Module | None = None
+        self.from_context: nn.Sequential | None = None
         if context_features:
             last = nn.Linear(hidden, 2 * num_features)
             nn.init.zeros_(last.weight)

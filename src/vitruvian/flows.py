@@ -3,7 +3,8 @@
 The flow stacks ActNorm, LU-parametrised linear maps and additive couplings (Glow with additive couplings, as in ProHMR,
 Kolotouros et al. 2021). Its Jacobian never depends on the data, so log p(x | c) = log N(z; 0, I) + log-det(c), and
 z = 0 has the highest density. In the paper the log-determinant is one constant for all contexts; here the scales of
-ActNorm may come from the context, so the entropy follows the evidence and the mode stays exact.
+ActNorm may come from the context, so the entropy follows the evidence and the mode stays exact. Two such layers do,
+next to the data and next to the latent: one at every level multiplies up, and training then breaks down.
 """
 
 import math
@@ -42,7 +43,7 @@ class FlowConfig:
     dropout: float = 0.0
     """Dropout probability in the coupling networks."""
     context_scales: bool = True
-    """Let the scales of ActNorm come from the context; False is the flow of the paper."""
+    """Let scales at both ends of the flow come from the context; False is the flow of the paper."""
     scale_hidden: int = 256
     """Width of the hidden layer between context and scales."""
 
@@ -61,14 +62,15 @@ class Glow(nn.Module):
         self.config = config
         layers: list[FlowLayer] = []
         for number in range(config.num_layers):
-            layers += [self._norm(), LULinear(config.num_features), self._coupling(number)]
+            norm = self._norm(from_context=config.context_scales and number == 0)
+            layers += [norm, LULinear(config.num_features), self._coupling(number)]
         if config.context_scales:
-            layers.append(self._norm())
+            layers.append(self._norm(from_context=True))
         self.layers = nn.ModuleList(layers)
 
-    def _norm(self) -> ActNorm:
+    def _norm(self, *, from_context: bool) -> ActNorm:
         config = self.config
-        context = config.context_features if config.context_scales else 0
+        context = config.context_features if from_context else 0
         return ActNorm(config.num_features, context_features=context, hidden=config.scale_hidden)
 
     def _coupling(self, number: int) -> AdditiveCoupling:

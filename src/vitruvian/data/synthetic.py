@@ -158,24 +158,21 @@ class SyntheticPeople:
         return self.people(poses, generator)
 
     @torch.no_grad()
-    def people(self, poses: Tensor, generator: torch.Generator) -> SyntheticBatch:
-        """People in chosen poses of the library."""
+    def people(self, poses: Tensor, generator: torch.Generator, *, views: int = 1) -> SyntheticBatch:
+        """People in chosen poses of the library; with several `views`, each person is seen that often, side by side."""
         config, size = self.config, len(poses)
         body_rotations = self._augmented(poses, generator)
         hands = torch.randn(size, 2, config.num_hand, generator=generator) * config.hand_spread
         face = torch.randn(size, 3, 3, generator=generator) * torch.tensor([[0.12, 0.02, 0.02], [0.15] * 3, [0.15] * 3])
         face[:, 0, 0] = face[:, 0, 0].abs()
-        rotations = torch.cat(
-            (
-                body_rotations,
-                exp_so3(face),
-                *(self._hand_rotations(hands[:, side], side) for side in (0, 1)),
-            ),
-            dim=1,
-        )
-        rotations[:, 0] = _turned(rotations[:, 0], generator)
+        fingers = [self._hand_rotations(hands[:, side], side) for side in (0, 1)]
         betas = torch.randn(size, config.num_shape, generator=generator) * config.shape_spread
         expression = torch.randn(size, config.num_expression, generator=generator)
+        rotations = torch.cat((body_rotations, exp_so3(face), *fingers), dim=1)
+        if views > 1:
+            repeated = [x.repeat_interleave(views, dim=0) for x in (poses, rotations, hands, betas, expression)]
+            poses, rotations, hands, betas, expression = repeated
+        rotations[:, 0] = _turned(rotations[:, 0], generator)
         shaped = self.body.with_shape(betas, expression)
         posed = shaped.with_pose(rotations, -shaped.joints[:, 0])
         points, joints = posed.points(self.points), posed.joints

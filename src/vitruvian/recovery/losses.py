@@ -134,8 +134,8 @@ def losses(
         chart = chart_from_rotations(targets.rotations, prediction.base_world)
         chart = chart + noise * torch.randn(chart.shape, generator=generator).to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=half_precision):
-        body_nll = -prediction.body.log_prob(chart).mean() / CHART_SIZE
-        hand_nll = -prediction.hands.log_prob(targets.hands).mean() / targets.hands.shape[-1]
+        body_nll = limited(-prediction.body.log_prob(chart) / CHART_SIZE).mean()
+        hand_nll = limited(-prediction.hands.log_prob(targets.hands) / targets.hands.shape[-1]).mean()
         latent = torch.cat(
             (chart.new_zeros(1, *chart.shape), torch.randn(1, *chart.shape, generator=generator).to(device))
         )
@@ -169,9 +169,14 @@ def losses(
         likelihood=body_nll,
         hand_likelihood=hand_nll,
         hand_mode=F.mse_loss(hand_mode, targets.hands),
-        adversarial=(critic(torch.cat((mode, sample_rotations)), head.betas.repeat(2, 1)) - 1).square().mean(),
+        adversarial=(critic(*_fakes(mode, sample_rotations, head.betas)) - 1).square().mean(),
     )
     return terms, mode
+
+
+def limited(values: Tensor, limit: float = 4.0) -> Tensor:
+    """The same up to `limit`, growing as a logarithm above it, so that single outliers cannot drive a step."""
+    return torch.where(values > limit, limit + torch.log1p((values - limit).clamp_min(0)), values)
 
 
 def _error_2d(view: View, joints: Tensor, pixels: Tensor, weight: Tensor) -> Tensor:
@@ -185,6 +190,12 @@ def _place_error(place: Tensor, target: Tensor) -> Tensor:
         (1 + target[..., :2].norm(dim=-1, keepdim=True).expand(-1, 2), torch.ones_like(target[..., :1])), -1
     )
     return F.smooth_l1_loss(place / scale, target / scale, beta=0.05)
+
+
+def _fakes(mode: Tensor, sample: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+    """Modes and samples of a part of the batch, which is enough for the weak adversarial loss."""
+    count = max(1, len(mode) // 8)
+    return torch.cat((mode[:count], sample[:count])), betas[:count].repeat(2, 1)
 
 
 class PoseCritic(nn.Module):

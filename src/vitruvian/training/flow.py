@@ -116,7 +116,7 @@ class FlowTask:
         return terms.total(self.config.losses), terms.detached()
 
     def after_step(self, number: int) -> None:
-        if number % 4 or self._last is None:
+        if number % 8 or self._last is None:
             return
         mode, real, fake_betas, betas = self._last
         self._critic_optimizer.zero_grad(set_to_none=True)

@@ -14,6 +14,12 @@ from torch import Tensor, nn
 from vitruvian.training.checkpoints import read_run, save_run
 
 
+AVERAGE_EVERY = 10
+"""Steps between two updates of the averaged weights."""
+WILD = 10.0
+"""A gradient this many times larger than usual, or not finite, is thrown away."""
+
+
 @dataclass(frozen=True)
 class LoopConfig:
     """Length and pace of a run."""
@@ -113,10 +119,11 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=config.learning_rate,
-            betas=(0.9, 0.98),
+            betas=(0.9, 0.99),
             fused=True,
         )
         self.number, self.seconds = 0, 0.0
+        self.usual_norm = 0.0
         self.sums: dict[str, Tensor] = {}
         self.count = 0
         self.average = {name: t.detach().clone() for name, t in network.state_dict().items()}
@@ -144,11 +151,14 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
-        if bool(norm.isfinite()):
+        usual = self.usual_norm or float(norm)
+        if float(norm) <= WILD * usual:  # False for NaN
             self.optimizer.step()
+            self.usual_norm = 0.98 * usual + 0.02 * float(norm)
         self.task.after_step(self.number)
         self.number += 1
-        self._update_average()
+        if self.number % AVERAGE_EVERY == 0:
+            self._update_average()
         self.seconds += time.monotonic() - began
         values = {**values, "loss": loss.detach(), "gradient_norm": norm.detach()}
         for name, value in values.items():
@@ -158,7 +168,7 @@ class _Run:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        decay = min(self.config.average, (1 + self.number) / (10 + self.number))
+        decay = min(self.config.average**AVERAGE_EVERY, (1 + self.number) / (10 + self.number))
         floats, sources = [], []
         for name, tensor in self.task.network.state_dict().items():
             if tensor.is_floating_point():

@@ -1,0 +1,145 @@
+"""From a posterior and the keypoints it came from: where each pose stands, how well it reprojects, and a mean pose."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitruvian.bodies.model import BodyModel
+from vitruvian.bodies.params import BodyParams
+from vitruvian.bodies.points import SkinnedPoints
+from vitruvian.errors import InputError
+from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.canonical import CANONICAL, canonical_points
+from vitruvian.keypoints.observations import Keypoints
+from vitruvian.recovery.posterior import BodyPosterior, PoseSamples
+from vitruvian.tensors import TensorRecord
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """How the weighted mean of samples trusts reprojection and likelihood.
+
+    Attributes:
+        num_samples: samples besides the mode.
+        error_share: reprojection error that counts as one, as a share of the size of the person in the picture.
+        robust: errors are limited to this many units.
+        likelihood: how much the difference in log-likelihood from the mode counts.
+    """
+
+    num_samples: int = 100
+    error_share: float = 0.01
+    robust: float = 4.0
+    likelihood: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedPoses(TensorRecord):
+    """Poses with the translation that best explains the keypoints, and their reprojection error.
+
+    Attributes:
+        params: parameters of a body of the SMPL-X tree; leading axes as those of the poses.
+        reprojection_px: mean distance of the keypoints, weighted by confidence.
+        energy: ½ Σ c ρ(e) of the reprojection errors e in the units of `Weighting`.
+    """
+
+    params: BodyParams
+    reprojection_px: Float[Tensor, "*batch"]
+    energy: Float[Tensor, "*batch"]
+
+
+def solve_translation(
+    points: Float[Tensor, "*batch point 3"],
+    positions: Float[Tensor, "*batch point 2"],
+    weights: Float[Tensor, "*batch point"],
+    camera: Camera,
+    guess: Float[Tensor, "*batch 3"],
+) -> Float[Tensor, "*batch 3"]:
+    """Translation whose projections are nearest to the keypoints, in closed form.
+
+    Minimises Σ w |f (X + t)_xy − (u − c) (Z + t_z)|², linear in t; a weak pull to `guess` decides where the keypoints do
+    not, and a translation that would put the body behind the camera is replaced by it.
+    """
+    rays = (positions - camera.center_px[..., None, :]) / camera.focal_px[..., None, :]
+    one = torch.ones_like(rays[..., :1])
+    rows = torch.stack(
+        (torch.cat((one, 0 * one, -rays[..., :1]), -1), torch.cat((0 * one, one, -rays[..., 1:]), -1)), dim=-2
+    )
+    weight = weights[..., None]
+    H = torch.einsum("...pri,...prj,...p->...ij", rows, rows, weights)
+    residual = rays * points[..., 2:] - points[..., :2]
+    g = torch.einsum("...pri,...pr->...i", rows, residual * weight)
+    pull = 1e-4 * weights.sum(-1)[..., None, None].clamp_min(1e-6) * torch.eye(3).to(H)
+    t = torch.linalg.solve(H + pull, g + (pull @ guess[..., None])[..., 0])
+    nearest = points[..., 2].amin(-1) + t[..., 2]
+    return torch.where((nearest > 0.1)[..., None], t, guess)
+
+
+def place(
+    poses: PoseSamples,
+    body: BodyModel,
+    keypoints: Keypoints,
+    camera: Camera,
+    *,
+    points: SkinnedPoints | None = None,
+    weighting: Weighting | None = None,
+) -> PlacedPoses:
+    """Move poses to where they explain the keypoints best.
+
+    Args:
+        poses: `(*sample, batch)`.
+        body: a body of the SMPL-X tree.
+        keypoints: `(batch, K)`, any registered format.
+        camera: one per person.
+        points: canonical points of the body, if at hand.
+        weighting: units of the energy.
+    """
+    if body.num_joints != poses.rotations.shape[-3]:
+        raise InputError("the posterior speaks of the SMPL-X tree", seen=body.family, expected="a body of 55 joints")
+    weighting = weighting or Weighting()
+    canonical = keypoints.sanitized().to_format(CANONICAL)
+    points = points if points is not None else canonical_points(body)
+    betas = poses.betas[..., : body.num_shape]
+    expression = poses.expression[..., : body.num_expression]
+    shaped = body.with_shape(betas, expression)
+    posed = shaped.with_pose(poses.rotations, -shaped.joints[..., 0, :])
+    places = posed.points(points)
+    lead = places.shape[:-2]
+    positions = canonical.positions.expand(*lead, -1, -1)
+    confidence = canonical.confidence.expand(*lead, -1)
+    camera = camera.map(lambda x: x.expand(*lead, x.shape[-1]))
+    pelvis = solve_translation(places, positions, confidence, camera, poses.pelvis)
+    error = (camera.project(places + pelvis[..., None, :]) - positions).norm(dim=-1)
+    total = confidence.sum(-1).clamp_min(1e-6)
+    box = canonical.bounding_box()
+    size = (box[..., 2:] - box[..., :2]).amax(-1).clamp_min(1.0)
+    relative = error / (weighting.error_share * size)[..., None]
+    limited = relative.square() / (1 + relative.square() / weighting.robust**2)
+    params = BodyParams(poses.rotations, betas, expression, pelvis - shaped.joints[..., 0, :])
+    return PlacedPoses(params, (confidence * error).sum(-1) / total, 0.5 * (confidence * limited).sum(-1))
+
+
+@torch.no_grad()
+def weighted_mean(
+    posterior: BodyPosterior,
+    body: BodyModel,
+    keypoints: Keypoints,
+    camera: Camera,
+    *,
+    weighting: Weighting | None = None,
+    points: SkinnedPoints | None = None,
+    generator: torch.Generator | None = None,
+) -> PoseSamples:
+    """Mean of samples, in chart coordinates, weighted by how well they reproject and how likely they are."""
+    weighting = weighting or Weighting()
+    latent = posterior.body.sample_latent(weighting.num_samples, generator=generator)
+    latent = torch.cat((torch.zeros_like(latent[:1]), latent))
+    hands = posterior.hands.sample_latent(0)
+    hands = hands.new_zeros(len(latent), *hands.shape[1:])
+    samples = posterior.decode(latent, hands)
+    energy = place(samples, body, keypoints, camera, points=points, weighting=weighting).energy
+    log_weight = -energy - weighting.likelihood * 0.5 * latent.square().sum(-1)
+    weight = torch.softmax(log_weight, dim=0)
+    chart = (weight[..., None] * posterior.body.from_latent(latent)).sum(0)
+    return posterior.decode(posterior.body.to_latent(chart), hands[0])
