@@ -169,7 +169,7 @@ BROKEN = {
     "landmark faces": (broken("lmk_faces_idx", lambda a: a + 60), r"'lmk_faces_idx' holds indices out of range"),
     "landmark weights": (broken("lmk_bary_coords", lambda a: a[1:]), r"'lmk_bary_coords'.*\(50, 3\).*\(51, 3\)"),
     "contour": (broken("dynamic_lmk_faces_idx", lambda a: a[:78]), r"'dynamic_lmk_faces_idx'.*\(78, 17\).*\(79, 17\)"),
-    "hands": (broken("hands_meanl", lambda a: a[:44]), r"'hands_meanl'.*\(44\).*shape \(45\)"),
+    "hands": (broken("hands_meanl", lambda a: a[:44]), r"'hands_meanl'.*\(44,\).*shape \(45,\)"),
 }
 
 

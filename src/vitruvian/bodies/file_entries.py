@@ -59,7 +59,8 @@ class FileEntries(Mapping[str, Any]):
         total = array.sum(axis=1, keepdims=True)
         if (np.abs(total - 1) > 1e-3).any():
             raise ModelFileError(
-                f"{self.name}: '{key}' holds rows that do not sum to one", seen=f"{total.min():.4g} to {total.max():.4g}"
+                f"{self.name}: '{key}' holds rows that do not sum to one",
+                seen=f"{total.min():.4g} to {total.max():.4g}",
             )
         return array / total
 
@@ -116,7 +117,7 @@ class FileEntries(Mapping[str, Any]):
         return ModelFileError(
             f"{self.name}: '{key}' does not fit a {self.family.title} model",
             seen=f"shape {seen}",
-            expected=f"shape ({', '.join(map(str, expected))})",
+            expected=f"shape ({', '.join(map(str, expected))}{',' if len(expected) == 1 else ''})",
             hint=self._other_family(),
         )
 
