@@ -49,6 +49,30 @@ def concatenate_records(records: Sequence[Record]) -> Record:
     return _merge(records, torch.cat)
 
 
+def put_rows(target: Record, rows: Tensor, source: Record) -> Record:
+    """Copy of `target` in which the items `rows` of the batch are those of `source`, in that order."""
+    leaves = iter(tensors_of(source))
+    return target.map(lambda x: x.index_copy(0, rows, next(leaves)))
+
+
+def where_rows(mask: Tensor, a: Record, b: Record) -> Record:
+    """Items of `a` where the mask (one per item of the batch) holds, else of `b`."""
+    leaves = iter(tensors_of(b))
+    return a.map(lambda x: torch.where(mask.view(-1, *[1] * (x.dim() - 1)), x, next(leaves)))
+
+
+def tensors_of(record: TensorRecord) -> list[Tensor]:
+    """All tensors of a record, those of nested records included, in the order in which `map` meets them."""
+    leaves: list[Tensor] = []
+
+    def collect(x: Tensor) -> Tensor:
+        leaves.append(x)
+        return x
+
+    record.map(collect)
+    return leaves
+
+
 def _map_value(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return function(value)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vitruvian.bodies.model import BodyModel
@@ -89,7 +89,7 @@ class PointKinematics(TensorRecord):
         for row, (k, bone) in enumerate(zip(points.point.tolist(), points.bone.tolist(), strict=True)):
             point_chain[k, list(chains[bone])] += points.weight[row]
         offset_dirs = _joined(points.offset_shape_dirs, points.offset_expression_dirs, num_shape, num_expression)
-        surface = (points.offset.abs().sum(-1) + offset_dirs.abs().sum((-1, -2)) > 0).nonzero()[:, 0]
+        surface = _has_offset(points).nonzero()[:, 0]
         return PointKinematics(
             points=points,
             surface=surface,
@@ -159,8 +159,15 @@ class PointKinematics(TensorRecord):
         r = rows[:, surface.points, :, None, :, None] * G[:, surface.bones][:, :, None]
         # (batch, S, row, m, 3, 3) summed over the world axis, then one product per surface point.
         turned = r.sum(-2).flatten(3).permute(1, 0, 2, 3).flatten(1, 2)
-        moved = (turned @ surface.dirs).view(-1, batch, num_rows, jacobian.shape[-1]).transpose(0, 1)
+        shape = (len(surface.points), batch, num_rows, jacobian.shape[-1])
+        moved = (turned @ surface.dirs).view(shape).transpose(0, 1)
         return jacobian.index_add(1, surface.points, moved)
+
+
+def _has_offset(points: SkinnedPoints) -> Bool[Tensor, "attachment"]:
+    """Attachments that are off their joint at rest, or may leave it by shape, expression or pose."""
+    parts = [points.offset, points.offset_shape_dirs, points.offset_expression_dirs, points.pose_dirs]
+    return torch.stack([(part != 0).flatten(1).any(-1) for part in parts if part is not None]).any(0)
 
 
 def _joined(shape: Tensor, expression: Tensor, num_shape: int, num_expression: int) -> Tensor:
