@@ -1,6 +1,6 @@
 """Scores of pose distributions on synthetic people: errors of point estimates, best of n, spread, calibration."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitruvian.bodies.skeletons import BODY_JOINTS
-from vitruvian.data.synthetic import SyntheticBatch
 from vitruvian.metrics import MM, coverage, mpjpe_mm, pa_error_mm
 from vitruvian.recovery.chart import NUM_BODY
 from vitruvian.recovery.losses import RestJoints, joints_about_pelvis
@@ -135,11 +134,3 @@ def mean_errors(
 def correlation(a: Float[Tensor, "person"], b: Float[Tensor, "person"]) -> float:
     """Pearson correlation."""
     return float(torch.corrcoef(torch.stack((a, b)))[0, 1])
-
-
-def well_seen(batch: SyntheticBatch, *, least: int) -> Bool[Tensor, "batch"]:
-    """People of whom at least so many of the 25 body points were detected."""
-    return (batch.keypoints.confidence[:, :25] > 0).sum(-1) >= least
-
-
-Sampler = Callable[[SyntheticBatch], SampleSet]

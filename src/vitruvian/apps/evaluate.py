@@ -1,14 +1,11 @@
-"""Benchmarks of the pose distribution and of what is made of it, on synthetic people of subjects that no training saw."""
+"""Benchmarks of the pose distribution and what is made of it, on synthetic people in held-out poses."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,15 +16,13 @@ from vitruvian.apps.distribution_scores import (
     SampleSet,
     correlation,
     mean_errors,
-    well_seen,
 )
+from vitruvian.apps.fit_scores import score_fits
+from vitruvian.apps.held_out import draw_well_seen, held_out_people
 from vitruvian.apps.progress import Progress, silent
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import open_body
-from vitruvian.data.detector_errors import ErrorModel
-from vitruvian.data.synthetic import PoseLibrary, SyntheticBatch, SyntheticConfig, SyntheticPeople
-from vitruvian.errors import WeightsError
-from vitruvian.geometry.rotations import exp_so3
+from vitruvian.data.synthetic import SyntheticBatch
 from vitruvian.recovery.baselines import ChartModel
 from vitruvian.recovery.chart import NUM_BODY, rotations_from_chart, world_rotations
 from vitruvian.recovery.estimates import Weighting, weighted_mean
@@ -36,13 +31,10 @@ from vitruvian.recovery.network import PoseNetwork
 from vitruvian.recovery.posterior import BodyPosterior, infer
 from vitruvian.recovery.views import view_features, view_of
 from vitruvian.recovery.weights import pose_network
-from vitruvian.tensors import concatenate_records
 from vitruvian.training.baselines import MULTIPLE, Baselines
 from vitruvian.training.checkpoints import load_strictly, read_weights
 from vitruvian.training.flow import visible_joints
 
-LEAST_POINTS = 8
-"""People of whom fewer of the 25 body points were detected are left out."""
 _CHUNK = 50
 
 
@@ -117,35 +109,6 @@ def _plain(scores: DistributionScores) -> dict[str, Any]:
     }
 
 
-@cache
-def held_out_poses() -> PoseLibrary:
-    """Poses of subjects outside every training, shipped with the package; all equally likely."""
-    source = files("vitruvian") / "resources" / "flow" / "test_poses.npz"
-    if not source.is_file():
-        raise WeightsError("the held-out poses are missing from the installation", hint="reinstall vitruvian")
-    with source.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        axis_angle = torch.from_numpy(arrays["axis_angle"].astype(np.float32))
-    return PoseLibrary(exp_so3(axis_angle), torch.ones(len(axis_angle)))
-
-
-def held_out_people(body: BodyModel, errors: ErrorModel | None = None) -> SyntheticPeople:
-    """A source of people in held-out poses, as they were recorded."""
-    config = SyntheticConfig(pose_noise=0.0, recombine=0.0, shape_spread=1.0, errors=errors or ErrorModel())
-    return SyntheticPeople(body, held_out_poses(), config)
-
-
-def draw_well_seen(people: SyntheticPeople, count: int, *, seed: int) -> SyntheticBatch:
-    """`count` people of whom enough was detected."""
-    batches, total, number = [], 0, 0
-    while total < count:
-        batch = people.batch(512, seed=seed, number=number)
-        kept = batch[well_seen(batch, least=LEAST_POINTS)]
-        batches.append(kept)
-        total += len(kept)
-        number += 1
-    return concatenate_records(batches)[:count]
-
-
 @torch.no_grad()
 def evaluate_synthetic(
     config: EvaluateSynthetic,
@@ -170,9 +133,9 @@ def evaluate_synthetic(
     batch = draw_well_seen(held_out_people(body), config.count, seed=config.seed)
     scores = score_distributions(config, network, body, batch, progress)
     if config.fit:
-        from vitruvian.apps.fit_scores import score_fits
-
-        scores = replace(scores, extra=score_fits(config, network, body, batch, progress))
+        scores = replace(
+            scores, extra=score_fits(network, body, batch, seed=config.seed, quick=config.quick, progress=progress)
+        )
     if config.json is not None:
         config.json.write_text(json.dumps(scores.to_json(), indent=1))
     return scores

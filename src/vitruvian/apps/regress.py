@@ -1,0 +1,113 @@
+"""From keypoints of people to the distribution of their poses, and from there to a start and a prior for fitting."""
+
+from collections.abc import Sequence
+
+import torch
+
+from vitruvian.bodies.model import BodyModel
+from vitruvian.bodies.params import BodyParams
+from vitruvian.errors import InputError
+from vitruvian.fitting.parts import BodyPrior
+from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.observations import Keypoints, PeopleInImage
+from vitruvian.recovery.estimates import PlacedPoses, place
+from vitruvian.recovery.network import PoseNetwork
+from vitruvian.recovery.posterior import BodyPosterior, PoseSamples, infer
+from vitruvian.recovery.weights import pose_network
+from vitruvian.tensors import concatenate_records
+
+
+def regress(
+    people: Keypoints | PeopleInImage | Sequence[PeopleInImage],
+    camera: Camera | None = None,
+    *,
+    network: PoseNetwork | None = None,
+) -> BodyPosterior:
+    """Distribution of the poses of everyone, from their keypoints alone.
+
+    Args:
+        people: `(person, K)` keypoints in any registered format, or the people of one or several pictures.
+        camera: one for all, or one per person; None takes the image size that `people` know, with a focal length of the
+            image diagonal unless they know that too.
+        network: in place of the shipped one.
+
+    Raises:
+        InputError: no camera and no image size, or cameras that do not match the people.
+        WeightsError: the installation lacks the trained network.
+    """
+    keypoints, camera = people_and_cameras(people, camera)
+    network = network or pose_network()
+    dtype = next(network.parameters()).dtype
+    return infer(network, keypoints.to(dtype=dtype), camera.to(dtype=dtype))
+
+
+def people_and_cameras(
+    people: Keypoints | PeopleInImage | Sequence[PeopleInImage], camera: Camera | None
+) -> tuple[Keypoints, Camera]:
+    """All people with a camera each."""
+    if isinstance(people, PeopleInImage):
+        people = [people]
+    if not isinstance(people, Keypoints):
+        if not people:
+            raise InputError("no pictures given")
+        if camera is None:
+            camera = concatenate_records([_camera_of(picture) for picture in people])
+        widest = people[0].keypoints.format
+        people = concatenate_records([picture.keypoints.to_format(widest) for picture in people])
+    if people.confidence.dim() == 1:
+        people = people[None]
+    count = people.confidence.shape[0]
+    if camera is None:
+        raise InputError(
+            "the size of the picture is not known", expected="a camera", hint="Camera.from_image_size(width, height)"
+        )
+    if camera.focal_px.dim() == 1:
+        camera = camera.map(lambda x: x.expand(count, -1))
+    if camera.focal_px.shape[0] != count:
+        raise InputError("one camera per person is needed", seen=camera.focal_px.shape[0], expected=count)
+    return people, camera
+
+
+def _camera_of(picture: PeopleInImage) -> Camera:
+    if picture.image_size is None:
+        raise InputError("the size of the picture is not known", seen=picture.image, expected="width and height")
+    one = Camera.from_image_size(*picture.image_size, focal_px=picture.focal_px)
+    return one.map(lambda x: x.expand(len(picture), -1))
+
+
+def flow_prior(posterior: BodyPosterior, *, hands: bool = True) -> BodyPrior:
+    """The posterior as the prior of a fit, row i for person i: ½|z|² in the latent of the flow (ProHMR, eq. 8).
+
+    Args:
+        hands: also fit the hands in the latent of their flow.
+    """
+    spaces = (posterior.hand_pose_space("left"), posterior.hand_pose_space("right")) if hands else ()
+    return BodyPrior("flow", posterior.pose_space(), hands=spaces)
+
+
+@torch.no_grad()
+def flow_start(
+    posterior: BodyPosterior,
+    body: BodyModel,
+    keypoints: Keypoints,
+    camera: Camera,
+    *,
+    num_samples: int = 0,
+    generator: torch.Generator | None = None,
+) -> BodyParams:
+    """Where a fit starts: the mode, moved to where it explains the keypoints best; `(person, ...)`.
+
+    With `num_samples`, the pose among the mode and that many samples that explains the keypoints best.
+    """
+    keypoints, camera = people_and_cameras(keypoints, camera)
+    placed = place(posterior.mode(), body, keypoints, camera)
+    if num_samples == 0:
+        return placed.params
+    samples = place(posterior.sample(num_samples, generator=generator), body, keypoints, camera)
+    energy = torch.cat((placed.energy[None], samples.energy))
+    together = concatenate_records([placed.params[None], samples.params])
+    people = torch.arange(energy.shape[1])
+    return together[energy.argmin(0), people]
+
+
+__all__ = ["BodyPosterior", "PlacedPoses", "PoseSamples", "flow_prior", "flow_start", "people_and_cameras", "regress"]
