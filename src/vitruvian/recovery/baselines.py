@@ -1,6 +1,6 @@
 """Baselines of ProHMR on the same encoder: deterministic regression, mixture density network, conditional VAE.
 
-All give chart coordinates (recovery/chart.py) about a base pose of their own head, and samples of them, so that they are
+All give chart coordinates (recovery/chart.py) about a base pose, and samples of them, so that they are
 compared with the flow on equal terms.
 """
 

@@ -27,8 +27,8 @@ class View(TensorRecord):
     Attributes:
         T_camera_view: rotation that takes directions of the virtual camera to the real one.
         half_size: half the larger side of the bounding box, as the tangent of an angle.
-        points: canonical keypoints in units of `half_size`, zero where unseen.
-        confidence: of the canonical keypoints.
+        points: keypoints in units of `half_size`, zero where unseen; canonical ones unless made by `points_view`.
+        confidence: of the keypoints.
         borders: distances of the image borders (left, top, right, bottom) in units of `half_size`, clipped.
     """
 
@@ -44,9 +44,13 @@ class View(TensorRecord):
 
 
 def view_of(keypoints: Keypoints, camera: Camera) -> View:
-    """The view of each person; keypoints of any registered format, converted by name."""
-    canonical = keypoints.sanitized().to_format(CANONICAL)
-    x, confidence = canonical.positions, canonical.confidence
+    """The view of each person; keypoints of any registered format, converted by name to the canonical ones."""
+    return points_view(keypoints.sanitized().to_format(CANONICAL), camera)
+
+
+def points_view(keypoints: Keypoints, camera: Camera) -> View:
+    """The view of each person, with the points in the order of the keypoints' own format."""
+    x, confidence = keypoints.positions, keypoints.confidence
     box = _box(x, confidence)
     center, half_px = (box[..., :2] + box[..., 2:]) / 2, (box[..., 2:] - box[..., :2]) / 2
     T = _rotation_to(torch.cat(((center - camera.center_px) / camera.focal_px, torch.ones_like(center[..., :1])), -1))

@@ -1,4 +1,4 @@
-"""Training of the baselines: the deterministic regressor end to end, the multi-hypothesis ones on the shipped encoder."""
+"""Training of the baselines: a deterministic regressor end to end, the others on the shipped encoder."""
 
 import copy
 from collections.abc import Callable, Mapping
