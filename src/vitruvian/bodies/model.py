@@ -102,11 +102,11 @@ class BodyModel(TensorRecord):
         """
         betas = self._coefficients(betas, self.num_shape, "shape")
         expression = self._coefficients(expression, self.num_expression, "expression")
-        joints = (
-            self.joint_template
-            + torch.einsum("...s,jks->...jk", betas, self.joint_shape_dirs[..., : betas.shape[-1]])
-            + torch.einsum("...s,jks->...jk", expression, self.joint_expression_dirs[..., : expression.shape[-1]])
-        )
+        joints = self.joint_template
+        for values, dirs in ((betas, self.joint_shape_dirs), (expression, self.joint_expression_dirs)):
+            count = values.shape[-1]
+            if count:
+                joints = joints + (values @ dirs[..., :count].reshape(-1, count).T).unflatten(-1, (-1, 3))
         return ShapedBody(self, betas, expression, joints)
 
     def pose(self, params: BodyParams) -> "PosedBody":

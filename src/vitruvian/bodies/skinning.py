@@ -13,22 +13,19 @@ from vitruvian.tensors import without_autocast
 @lru_cache(maxsize=64)
 def _level_indices(
     skeleton: Skeleton, device: torch.device
-) -> tuple[tuple[tuple[Tensor, Tensor, Tensor], ...], Tensor]:
-    """Per level below the root: its joints, their parents, the parents' rows in the level above; and the order."""
-    levels = []
+) -> tuple[Tensor, Tensor, tuple[tuple[int, int, Tensor], ...], Tensor]:
+    """Joints by level, their parents, per level below the root its range and parent rows above, and the way back."""
+    order = [joint for level in skeleton.levels for joint in level]
+    levels, start = [], 1
     with torch.inference_mode(False):  # the cached tensors outlive the caller's mode
         for above, level in zip(skeleton.levels, skeleton.levels[1:], strict=False):
             row_above = {joint: row for row, joint in enumerate(above)}
-            parents = [skeleton.parents[joint] for joint in level]
-            levels.append(
-                (
-                    torch.tensor(level, device=device),
-                    torch.tensor(parents, device=device),
-                    torch.tensor([row_above[parent] for parent in parents], device=device),
-                )
-            )
-        order = [joint for level in skeleton.levels for joint in level]
-        return tuple(levels), torch.tensor(order, device=device).argsort()
+            rows = torch.tensor([row_above[skeleton.parents[joint]] for joint in level], device=device)
+            levels.append((start, start + len(level), rows))
+            start += len(level)
+        joints = torch.tensor(order, device=device)
+        parents = torch.tensor([max(skeleton.parents[joint], 0) for joint in order], device=device)
+        return joints, parents, tuple(levels), joints.argsort()
 
 
 @without_autocast
@@ -40,25 +37,33 @@ def forward_kinematics(
 ) -> tuple[Float[Tensor, "*batch joint 3 3"], Float[Tensor, "*batch joint 3"]]:
     """World rotations G and positions t of all joints.
 
-    G_j = G_parent R_j and t_j = t_parent + G_parent (J_j − J_parent), level by level; the root turns about its own
-    rest position, as in SMPL. `rotations` and `rest_joints` may have different batch shapes that broadcast.
+    G_j = G_parent R_j and t_j = t_parent + G_parent (J_j − J_parent), one product [G t] [R o; 0 1] per level; the root
+    turns about its own rest position, as in SMPL. `rotations` and `rest_joints` may have batch shapes that broadcast.
     """
-    levels, order = _level_indices(skeleton, rotations.device)
-    R, t = rotations[..., :1, :, :], rest_joints[..., :1, :]
+    joints, parents, levels, back = _level_indices(skeleton, rotations.device)
+    offsets = rest_joints[..., joints, :] - rest_joints[..., parents, :]
+    batch = torch.broadcast_shapes(rotations.shape[:-3], offsets.shape[:-2])
+    count = len(skeleton)
+    local = torch.cat(
+        (
+            rotations[..., joints, :, :].expand(*batch, count, 3, 3),
+            offsets[..., None].expand(*batch, count, 3, 1),
+        ),
+        dim=-1,
+    )
+    root = rest_joints[..., :1, :]
     if transl is not None:
-        t = t + transl[..., None, :]
-    all_R, all_t = [R], [t]
-    for joints, parents, rows in levels:
-        R_parent = R[..., rows, :, :]
-        offset = rest_joints[..., joints, :] - rest_joints[..., parents, :]
-        t = t[..., rows, :] + (R_parent @ offset[..., None])[..., 0]
-        R = R_parent @ rotations[..., joints, :, :]
-        all_R.append(R)
-        all_t.append(t)
-    batch = torch.broadcast_shapes(R.shape[:-3], t.shape[:-2])
-    G = torch.cat(all_R, dim=-3)[..., order, :, :]
-    positions = torch.cat([x.expand(*batch, *x.shape[-2:]) for x in all_t], dim=-2)[..., order, :]
-    return G.expand(*batch, *G.shape[-3:]), positions
+        root = root + transl[..., None, :]
+        batch = torch.broadcast_shapes(batch, root.shape[:-2])
+        local = local.expand(*batch, count, 3, 4)
+    world = torch.cat((local[..., :1, :, :3], root[..., None].expand(*batch, 1, 3, 1)), dim=-1)
+    local = torch.cat((local, local.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*batch, count, 1, 4)), dim=-2)
+    all_levels = [world]
+    for start, stop, rows in levels:
+        world = world[..., rows, :, :] @ local[..., start:stop, :, :]
+        all_levels.append(world)
+    transforms = torch.cat(all_levels, dim=-3)[..., back, :, :]
+    return transforms[..., :3], transforms[..., 3]
 
 
 def pose_features(rotations: Float[Tensor, "*batch joint 3 3"]) -> Float[Tensor, "*batch feature"]:

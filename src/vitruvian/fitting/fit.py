@@ -28,6 +28,7 @@ from vitruvian.fitting.start import (
     turned_orientations,
 )
 from vitruvian.geometry.cameras import Camera
+from vitruvian.geometry.rotations import orthonormalized
 from vitruvian.keypoints.formats import GROUPS, place_of
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.targets import keypoint_targets
@@ -407,7 +408,8 @@ class Fitter:
         spaces: tuple[PoseSpace, ...],
     ) -> FittedPeople:
         """What is returned for a final state."""
-        params = BodyParams(self._rotations(state.poses, spaces), state.betas, state.expression, state.transl)
+        rotations = orthonormalized(self._rotations(state.poses, spaces))
+        params = BodyParams(rotations, state.betas, state.expression, state.transl)
         posed = self.body.with_shape(state.betas, state.expression).with_pose(params.rotations, state.transl)
         error = (observed.camera.project(posed.points(self.targets.points)) - observed.positions).norm(dim=-1)
         weights = observed.weights * (self.targets.weight > 0)

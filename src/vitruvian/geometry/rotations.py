@@ -4,6 +4,8 @@ Matrices are `(..., 3, 3)`; axis-angle vectors are radians; quaternions are `(x,
 2019 is the first two columns of the matrix, stored row by row: `R[..., :, :2].flatten(-2)`.
 """
 
+from functools import lru_cache
+
 import roma
 import torch
 from jaxtyping import Float
@@ -49,19 +51,23 @@ def six_d_to_matrix(six_d: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3
     return torch.stack((x, y, z), dim=-1)
 
 
+def orthonormalized(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """One Newton step of the polar decomposition: takes away the rounding that products of rotations gather."""
+    return 1.5 * matrix - 0.5 * matrix @ (matrix.transpose(-1, -2) @ matrix)
+
+
 def skew(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Cross-product matrix: `skew(a) @ b = a × b`."""
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).unflatten(-1, (3, 3))
+    return (vector @ _generators(vector.dtype, vector.device)).unflatten(-1, (3, 3))
 
 
 def exp_so3(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Exponential map of so(3) (Rodrigues): I + sin θ/θ [v]ₓ + (1 − cos θ)/θ² [v]ₓ²; series near zero."""
-    sinc, cosc, _ = _rodrigues_coefficients(vector)
-    K = skew(vector)
+    """Exponential map of so(3) (Rodrigues): cos θ I + sin θ/θ [v]ₓ + (1 − cos θ)/θ² v vᵀ; series near zero."""
+    theta2, sinc, cosc = _rodrigues_coefficients(vector)
+    outer = (cosc[..., None] * vector)[..., None] * vector[..., None, :]
+    matrix = outer + skew(sinc[..., None] * vector)
     identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
-    return identity + sinc[..., None, None] * K + cosc[..., None, None] * (K @ K)
+    return matrix + (1 - cosc * theta2)[..., None, None] * identity
 
 
 def log_so3(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
@@ -86,10 +92,13 @@ def log_so3(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
 
 def right_jacobian(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Right Jacobian of SO(3): exp(v + d) ≈ exp(v) exp(J_r(v) d)."""
-    _, cosc, sinc3 = _rodrigues_coefficients(vector)
+    theta2, sinc, cosc = _rodrigues_coefficients(vector)
+    small = theta2 < torch.finfo(vector.dtype).eps ** 0.25
+    cubic = (1 - sinc) / torch.where(small, torch.ones_like(theta2), theta2)
+    cubic = torch.where(small, 1 / 6 - theta2 / 120 * (1 - theta2 / 42), cubic)
     K = skew(vector)
     identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
-    return identity - cosc[..., None, None] * K + sinc3[..., None, None] * (K @ K)
+    return identity - cosc[..., None, None] * K + cubic[..., None, None] * (K @ K)
 
 
 def right_jacobian_inverse(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
@@ -111,16 +120,23 @@ def geodesic_angle(a: Float[Tensor, "*batch 3 3"], b: Float[Tensor, "*batch 3 3"
     return matrix_to_axis_angle(a.transpose(-1, -2) @ b).norm(dim=-1)
 
 
+@lru_cache(maxsize=16)
+def _generators(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "3 9"]:
+    """The three generators of so(3), flattened row by row."""
+    with torch.inference_mode(False):
+        generators = torch.zeros(3, 3, 3, dtype=dtype, device=device)
+        for axis, (i, j) in enumerate(((2, 1), (0, 2), (1, 0))):
+            generators[axis, i, j], generators[axis, j, i] = 1.0, -1.0
+        return generators.flatten(1)
+
+
 def _rodrigues_coefficients(vector: Float[Tensor, "*batch 3"]) -> tuple[Tensor, Tensor, Tensor]:
-    """sin θ/θ, (1 − cos θ)/θ² and (θ − sin θ)/θ³, with series where θ is small."""
+    """θ², sin θ/θ and (1 − cos θ)/θ², with series where θ is small."""
     theta2 = (vector * vector).sum(-1)
     small = theta2 < torch.finfo(vector.dtype).eps ** 0.25
     safe = torch.where(small, torch.ones_like(theta2), theta2)
     theta = safe.sqrt()
-    sin = torch.sin(theta)
-    t4 = theta2 * theta2
-    t6 = t4 * theta2
-    sinc = torch.where(small, 1 - theta2 / 6 + t4 / 120 - t6 / 5040, sin / theta)
-    cosc = torch.where(small, 0.5 - theta2 / 24 + t4 / 720 - t6 / 40320, (1 - torch.cos(theta)) / safe)
-    sinc3 = torch.where(small, 1 / 6 - theta2 / 120 + t4 / 5040 - t6 / 362880, (theta - sin) / (safe * theta))
-    return sinc, cosc, sinc3
+    half = torch.sin(0.5 * theta)
+    sinc = torch.where(small, 1 - theta2 / 6 * (1 - theta2 / 20 * (1 - theta2 / 42)), torch.sin(theta) / theta)
+    cosc = torch.where(small, 0.5 - theta2 / 24 * (1 - theta2 / 30 * (1 - theta2 / 56)), 2 * half * half / safe)
+    return theta2, sinc, cosc

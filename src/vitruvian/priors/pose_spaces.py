@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitruvian.bodies.skeletons import SMPLX, Skeleton
 from vitruvian.errors import InputError
-from vitruvian.geometry.rotations import exp_so3, log_so3, right_jacobian
+from vitruvian.geometry.rotations import exp_so3, log_so3, orthonormalized, right_jacobian
 from vitruvian.tensors import TensorRecord
 
 
@@ -139,12 +139,10 @@ class PlainRotations:
     def retract(
         self, state: Float[Tensor, "batch k 3 3"], step: Float[Tensor, "batch D"]
     ) -> Float[Tensor, "batch k 3 3"]:
-        moved = state @ exp_so3(step.unflatten(-1, (-1, 3)))
-        # One Newton step of the polar decomposition, so that rounding never piles up over many steps.
-        return 1.5 * moved - 0.5 * moved @ (moved.transpose(-1, -2) @ moved)
+        return state @ exp_so3(step.unflatten(-1, (-1, 3)))
 
     def encode(self, rotations: Float[Tensor, "batch k 3 3"]) -> Float[Tensor, "batch k 3 3"]:
-        return rotations
+        return orthonormalized(rotations)
 
     def residual(self, state: Float[Tensor, "batch k 3 3"]) -> Float[Tensor, "batch r"]:
         if self._prior is None:
