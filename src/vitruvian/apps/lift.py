@@ -1,0 +1,113 @@
+"""Lift 2D skeletons from keypoint files to distributions of 3D skeletons, without any body model."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitruvian.apps.inputs import Failure, InputOptions, gather
+from vitruvian.apps.progress import Progress, silent
+from vitruvian.fits import config_json, package_version
+from vitruvian.keypoints.detectors import Detector
+from vitruvian.keypoints.formats import get_format
+from vitruvian.output import prepare_folder, replacing
+from vitruvian.recovery.lifter import lift, shipped_lifter
+from vitruvian.tensors import TensorRecord, concatenate_records
+
+
+@dataclass(frozen=True)
+class LiftKeypoints:
+    """Lift the 2D skeletons of everyone in OpenPose keypoint files, or in photographs.
+
+    Attributes:
+        out: folder for the results; made if it does not exist.
+        skeleton: which points are lifted: OpenPose's BODY_25 or the 17 joints of Human3.6M.
+        n: samples per person, besides the mode.
+        keypoints: folder of OpenPose files.
+        focal_px: focal length in pixels; else from the photograph's metadata, else the length of the image diagonal.
+        image_size: width and height of the pictures, for keypoints without photographs.
+        min_confidence: keypoints of lower confidence are not used.
+        seed: of the samples.
+    """
+
+    out: Path
+    skeleton: Literal["openpose-body25", "h36m17"] = "openpose-body25"
+    n: int = 25
+    keypoints: Path | None = None
+    focal_px: float | None = None
+    image_size: tuple[int, int] | None = None
+    min_confidence: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class LiftedPeople(TensorRecord):
+    """3D skeletons of N people; row 0 of the sample axis is the mode.
+
+    Attributes:
+        skeletons: `(N, 1 + n, K, 3)`, metres along the axes of the camera, relative to the middle of the hips.
+        log_prob: `(N, 1 + n)`, nats.
+        format: names the K points.
+    """
+
+    skeletons: Float[Tensor, "person sample point 3"]
+    log_prob: Float[Tensor, "person sample"]
+    format: str
+
+
+@dataclass(frozen=True, eq=False)
+class LiftOutcome:
+    """What a run did: the people, the inputs that could not be used, and the folder."""
+
+    people: LiftedPeople | None
+    failures: tuple[Failure, ...]
+    folder: Path
+    notes: tuple[str, ...] = ()
+
+
+@torch.no_grad()
+def lift_keypoints(
+    inputs: Sequence[Path | str],
+    config: LiftKeypoints,
+    *,
+    detector: Detector | None = None,
+    progress: Progress = silent,
+) -> LiftOutcome:
+    """Lift everyone and write `skeletons.npz` (`skeletons`, `log_prob`, `names`, `image`, `person`).
+
+    Raises:
+        OutputError: the output folder cannot be written; found out before anything else.
+        InputError: nothing was given, or the keypoint folder is missing.
+        WeightsError: the installation lacks the trained lifter.
+    """
+    folder = prepare_folder(config.out)
+    options = InputOptions(config.keypoints, config.focal_px, config.image_size, config.min_confidence)
+    gathered = gather([Path(path) for path in inputs], options, detector=detector, progress=progress)
+    if not gathered.pictures:
+        return LiftOutcome(None, gathered.failures, folder, gathered.notes)
+    counts = [len(picture.keypoints.confidence) for picture in gathered.pictures]
+    keypoints = concatenate_records([picture.keypoints.to_format(config.skeleton) for picture in gathered.pictures])
+    cameras = [p.camera.map(lambda x, n=n: x.expand(n, -1)) for p, n in zip(gathered.pictures, counts, strict=True)]
+    lifted = lift(keypoints, concatenate_records(cameras), lifter=shipped_lifter(config.skeleton))
+    generator = torch.Generator().manual_seed(config.seed)
+    skeletons = torch.cat((lifted.mode()[None], lifted.sample(config.n, generator=generator)))
+    people = LiftedPeople(skeletons.transpose(0, 1), lifted.log_prob(skeletons).T, config.skeleton)
+    arrays: dict[str, Any] = {
+        "skeletons": people.skeletons.numpy(),
+        "log_prob": people.log_prob.numpy(),
+        "names": np.array(get_format(config.skeleton).names, dtype=np.str_),
+        "image": np.array(
+            [p.name for p, n in zip(gathered.pictures, counts, strict=True) for _ in range(n)], dtype=np.str_
+        ),
+        "person": np.array([k for n in counts for k in range(n)], dtype=np.int64),
+        "version": np.array(package_version()),
+        "config": np.array(config_json({**asdict(config), "out": "", "keypoints": ""})),
+    }
+    with replacing(folder / "skeletons.npz") as temporary:
+        np.savez_compressed(temporary, **arrays)
+    return LiftOutcome(people, gathered.failures, folder, gathered.notes)
