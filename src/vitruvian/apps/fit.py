@@ -2,22 +2,24 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from vitruvian.apps.inputs import Failure, Gathered, InputOptions, SourcePicture, gather
+from vitruvian.apps.fit_config import FitPhotographs
+from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, gather
 from vitruvian.apps.progress import Progress, silent
-from vitruvian.apps.results import RunResults, write_results
+from vitruvian.apps.results import RunResults, require_renderer, write_pictures, write_run_report
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.errors import InputError, NoPersonError, VitruvianError
 from vitruvian.fits import Fits, body_name, config_json, package_version
 from vitruvian.fitting.fit import FitConfig, fit_keypoints
+from vitruvian.fitting.lbfgs import LBFGS
+from vitruvian.fitting.parts import BodyPrior, body_prior
 from vitruvian.fitting.solution import Status
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.detectors import Detector
@@ -26,41 +28,11 @@ from vitruvian.output import prepare_folder
 from vitruvian.tensors import concatenate_records, stack_records
 
 
-@dataclass(frozen=True)
-class FitPhotographs:
-    """Fit a 3D body to everyone in photographs, or in OpenPose keypoint files.
-
-    Attributes:
-        out: folder for the results; made if it does not exist.
-        keypoints: folder of OpenPose files (`NAME_keypoints.json`), matched to the photographs by name, or used alone;
-            people are detected if not given.
-        body: family of the body. All but `open` need a licensed file: `vitruvian body add FILE`.
-        gender: shape space of the body.
-        focal_px: focal length in pixels; else from the photograph's metadata, else the length of the image diagonal.
-        image_size: width and height of the pictures, for keypoints without photographs.
-        schedule: stages of the fit: our own, or those published with SMPLify-X.
-        min_confidence: keypoints of lower confidence are not used.
-        pictures: draw overlays, second views and the pictures of the report.
-    """
-
-    out: Path
-    keypoints: Path | None = None
-    body: Literal["open", "smplx", "smplh", "smpl"] = "open"
-    gender: Literal["neutral", "female", "male"] = "neutral"
-    focal_px: float | None = None
-    image_size: tuple[int, int] | None = None
-    schedule: Literal["own", "paper"] = "own"
-    min_confidence: float = 0.1
-    pictures: bool = True
-
-    def fit_config(self) -> FitConfig:
-        """The configuration of the solver."""
-        config = FitConfig.paper() if self.schedule == "paper" else FitConfig()
-        return FitConfig(**{**_fields(config), "min_confidence": self.min_confidence})
-
-
-def _fields(config: FitConfig) -> dict[str, object]:
-    return {name: getattr(config, name) for name in config.__dataclass_fields__}
+def solver_config(config: FitPhotographs) -> FitConfig:
+    """The configuration of the solver that an application's configuration asks for."""
+    chosen = FitConfig.paper() if config.schedule == "paper" else FitConfig()
+    chosen = replace(chosen, min_confidence=config.min_confidence)
+    return replace(chosen, solver=LBFGS()) if config.solver == "lbfgs" else chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +45,7 @@ class FitOutcome:
         folder: where everything was written.
         seconds: wall-clock time by step.
         notes: guesses that were made.
+        truth_error_mm: errors of people whose truth is known, by name of their picture.
     """
 
     fits: Fits
@@ -80,6 +53,7 @@ class FitOutcome:
     folder: Path
     seconds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    truth_error_mm: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def report(self) -> Path:
@@ -100,6 +74,7 @@ def fit(
     camera: Camera | None = None,
     *,
     start: BodyParams | None = None,
+    prior: BodyPrior | None = None,
     config: FitConfig | None = None,
 ) -> Fits:
     """Fit a body to 2D keypoints: everyone at once, in batches that fit the memory.
@@ -110,6 +85,7 @@ def fit(
         camera: one camera for all, or one per person; None takes the image size that `people` know, with a focal length
             of the image diagonal.
         start: where to start, one row per person; None tries several turns about the vertical.
+        prior: belief about body poses; None takes the default.
         config: solver, stages, weights.
 
     Raises:
@@ -134,23 +110,25 @@ def fit(
         camera = _known_cameras(sources)
     if camera.focal_px.dim() == 1:
         camera = camera.map(lambda x: x.expand(count, -1))
-    return _fit_rows(body, keypoints, camera, names, numbers, config or FitConfig(), start=start)
+    return _fit_rows(body, keypoints, camera, names, numbers, config or FitConfig(), start=start, prior=prior)
 
 
 def fit_photographs(
-    inputs: Sequence[Path | str],
     config: FitPhotographs,
     *,
     body: BodyModel | None = None,
     detector: Detector | None = None,
+    truth_error_mm: Callable[[Fits, BodyModel], Mapping[str, float]] | None = None,
+    title: str = "Fitted people",
     progress: Progress = silent,
 ) -> FitOutcome:
     """Detect people, fit all of them in one batch, and write `fits.npz`, meshes, overlays and the report.
 
     Args:
-        inputs: photographs, folders of photographs, OpenPose files; may be empty where `config.keypoints` is given.
         body: a body model in place of the one that the configuration names.
         detector: in place of the MediaPipe one.
+        truth_error_mm: gives the errors of people whose truth is known, by name of their picture.
+        title: of the report.
 
     Raises:
         OutputError: the output folder cannot be written; found out before anything else.
@@ -159,19 +137,26 @@ def fit_photographs(
         ModelFileError: the licensed body is not registered.
     """
     folder = prepare_folder(config.out)
+    if config.pictures:
+        require_renderer()
     clock = Stopwatch()
-    body = body if body is not None else load_body(config.body, gender=config.gender)
-    options = InputOptions(config.keypoints, config.focal_px, config.image_size, config.min_confidence)
+    with clock.step("load the body"):
+        body = body if body is not None else load_body(config.body, gender=config.gender)
+    options = InputOptions(config.keypoints, config.focal_px, config.image_size)
     with clock.step("find people"):
-        gathered = gather([Path(path) for path in inputs], options, detector=detector, progress=progress)
+        gathered = gather(config.inputs, options, detector=detector, progress=progress)
     with clock.step("fit"):
         fits = _fit_pictures(body, gathered.pictures, config, progress)
     failures = (*gathered.failures, *_people_without_fit(fits))
     fits.save(folder / "fits.npz")
-    results = RunResults(body, fits, gathered.pictures, failures, gathered.notes, config_of(config))
-    with clock.step("write"):
-        write_results(results, folder, seconds=clock.seconds, pictures=config.pictures, progress=progress)
-    return FitOutcome(fits, failures, folder, clock.seconds, gathered.notes)
+    errors = {} if truth_error_mm is None else truth_error_mm(fits, body)
+    results = RunResults(
+        body, fits, gathered.pictures, failures, gathered.notes, config_of(config), title=title, truth_error_mm=errors
+    )
+    with clock.step("draw"):
+        pictures = write_pictures(results, folder, draw=config.pictures, progress=progress)
+    write_run_report(results, pictures, folder, seconds=clock.seconds)
+    return FitOutcome(fits, failures, folder, clock.seconds, gathered.notes, errors)
 
 
 class Stopwatch:
@@ -196,8 +181,9 @@ class Stopwatch:
 def config_of(config: FitPhotographs) -> dict[str, object]:
     """The configuration as plain values, file names without their folders."""
     values = asdict(config)
-    for name in ("out", "keypoints"):
-        values[name] = Path(values[name]).name if values[name] is not None else None
+    values["inputs"] = [path.name for path in config.inputs]
+    values["out"] = config.out.name
+    values["keypoints"] = None if config.keypoints is None else config.keypoints.name
     return values
 
 
@@ -207,7 +193,7 @@ def _fit_pictures(
     if not pictures:
         keypoints = Keypoints.empty("openpose-body25")
         camera = Camera(*(torch.zeros(0, 2) for _ in range(3)))
-        return _fit_rows(body, keypoints, camera, [], [], config.fit_config(), config=config_json(config_of(config)))
+        return _fit_rows(body, keypoints, camera, [], [], solver_config(config), config=config_json(config_of(config)))
     formats = Counter(picture.keypoints.format for picture in pictures)
     widest = max(formats, key=lambda name: len(Keypoints.empty(name).definition))
     keypoints = concatenate_records([picture.keypoints.to_format(widest) for picture in pictures])
@@ -223,7 +209,8 @@ def _fit_pictures(
         concatenate_records(cameras),
         names,
         numbers,
-        config.fit_config(),
+        solver_config(config),
+        prior=None if config.prior == "default" else body_prior(config.prior, body.skeleton),
         config=config_json(config_of(config)),
         progress=progress,
     )
@@ -238,6 +225,7 @@ def _fit_rows(
     fit_config: FitConfig,
     *,
     start: BodyParams | None = None,
+    prior: BodyPrior | None = None,
     config: str | None = None,
     progress: Progress = silent,
 ) -> Fits:
@@ -249,7 +237,7 @@ def _fit_rows(
         progress("fit", done, total)
 
     progress("fit", 0, total)
-    fitted = fit_keypoints(body, keypoints, camera, config=fit_config, start=start, progress=advance)
+    fitted = fit_keypoints(body, keypoints, camera, config=fit_config, prior=prior, start=start, progress=advance)
     return Fits(
         params=fitted.params,
         camera=camera.to(dtype=body.dtype),
@@ -297,6 +285,3 @@ def _people_without_fit(fits: Fits) -> list[Failure]:
             error = NoPersonError("the fit of this person broke down", seen=one.status)
         failures.append(Failure(f"{one.image}, person {one.person}", error))
     return failures
-
-
-__all__ = ["FitOutcome", "FitPhotographs", "Gathered", "Stopwatch", "fit", "fit_photographs"]

@@ -73,13 +73,11 @@ class InputOptions:
         keypoints: folder of OpenPose files, or one such file; None detects people in the photographs.
         focal_px: focal length in pixels; None takes the metadata of each photograph, else the image diagonal.
         image_size: width and height of the pictures that keypoints without photographs belong to; None guesses.
-        min_confidence: keypoints of lower confidence count as not seen.
     """
 
     keypoints: Path | None = None
     focal_px: float | None = None
     image_size: tuple[int, int] | None = None
-    min_confidence: float = 0.1
 
 
 def gather(

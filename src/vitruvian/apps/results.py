@@ -43,37 +43,43 @@ class RunResults:
     failures: Sequence[Failure]
     notes: Sequence[str]
     config: Mapping[str, Any]
-    title: str = "People fitted by vitruvian"
+    title: str = "Fitted people"
     truth_error_mm: Mapping[str, float] | None = None
 
 
-def write_results(
-    results: RunResults,
-    folder: Path,
-    *,
-    seconds: Mapping[str, float],
-    pictures: bool = True,
-    progress: Progress = silent,
-) -> None:
-    """Write `meshes/NAME.glb`, `overlays/NAME.png`, `overlays/NAME_side.png` and `report.html`.
+def require_renderer() -> None:
+    """Raise MissingPackageError where bodies cannot be drawn."""
+    if importlib.util.find_spec("mitsuba") is None:
+        raise MissingPackageError(
+            "pictures of bodies need the package mitsuba", hint='pip install "vitruvian[view]", or --no-pictures'
+        )
+
+
+def write_pictures(
+    results: RunResults, folder: Path, *, draw: bool = True, progress: Progress = silent
+) -> list[ReportPicture]:
+    """Write `meshes/NAME.glb`, `overlays/NAME.png` and `overlays/NAME_side.png`; returns them for the report.
 
     Raises:
         MissingPackageError: pictures are wanted and mitsuba is missing.
         OutputError: something cannot be written.
     """
-    if pictures and results.pictures and importlib.util.find_spec("mitsuba") is None:
-        raise MissingPackageError(
-            "pictures of bodies need the package mitsuba", hint='pip install "vitruvian[view]", or --no-pictures'
-        )
-    report_pictures = []
+    pictures = []
     first = 0
     for count, picture in enumerate(results.pictures):
         progress("draw", count, len(results.pictures))
         rows = slice(first, first + len(picture.keypoints.confidence))
         first = rows.stop
-        report_pictures.append(_write_picture(results, picture, rows, folder, pictures))
+        pictures.append(_write_picture(results, picture, rows, folder, draw))
     progress("draw", len(results.pictures), len(results.pictures))
-    write_report(_report(results, report_pictures, seconds), folder / "report.html")
+    return pictures
+
+
+def write_run_report(
+    results: RunResults, pictures: Sequence[ReportPicture], folder: Path, *, seconds: Mapping[str, float]
+) -> None:
+    """Write `report.html`. Raises OutputError where that is impossible."""
+    write_report(_report(results, pictures, seconds), folder / "report.html")
 
 
 def _write_picture(results: RunResults, picture: SourcePicture, rows: slice, folder: Path, draw: bool) -> ReportPicture:
@@ -161,4 +167,4 @@ def _report(results: RunResults, pictures: Sequence[ReportPicture], seconds: Map
     )
 
 
-_STEP_TITLES = {"find people": "Finding people", "fit": "Fitting", "write": "Drawing"}
+_STEP_TITLES = {"load the body": "Loading", "find people": "Finding people", "fit": "Fitting", "draw": "Drawing"}

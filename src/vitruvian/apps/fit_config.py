@@ -1,0 +1,46 @@
+"""Configurations of the fitting applications, apart from their code so that the command line starts fast."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class FitPhotographs:
+    """Fit a 3D body, hands and face to everyone in photographs or OpenPose keypoint files."""
+
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO|FOLDER")] = ()
+    """Photographs, folders of photographs, or OpenPose files. May be left out with --keypoints."""
+    out: Annotated[Path, tyro.conf.arg(aliases=("-o",), metavar="FOLDER")] = Path("out")
+    """Folder for the results; made if it does not exist."""
+    keypoints: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """OpenPose files (NAME_keypoints.json), matched to the photographs by name, or used alone. Without it people are
+    detected."""
+    body: Literal["open", "smplx", "smplh", "smpl"] = "open"
+    """Family of the body. All but the open one need a licensed file: vitruvian body add FILE."""
+    gender: Literal["neutral", "female", "male"] = "neutral"
+    """Shape space of the body."""
+    prior: Literal["default", "hand-set", "mixture", "vposer", "bending", "none"] = "default"
+    """What poses are likely before the picture is seen."""
+    solver: Literal["lm", "lbfgs"] = "lm"
+    """Levenberg-Marquardt, or the much slower L-BFGS of the papers."""
+    schedule: Literal["own", "paper"] = "own"
+    """Stages of the fit: our own, or those published with SMPLify-X."""
+    focal_px: float | None = None
+    """Focal length in pixels. Without it: the photograph's metadata, else the length of the image diagonal."""
+    image_size: tuple[int, int] | None = None
+    """Width and height in pixels, for keypoints without photographs. Without it: guessed from the keypoints."""
+    min_confidence: float = 0.1
+    """Keypoints of lower confidence are not used."""
+    pictures: bool = True
+    """Draw overlays and second views."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """See the whole way on two pictures: a photograph that every installation has, and a rendered person."""
+
+    out: Annotated[Path, tyro.conf.arg(aliases=("-o",), metavar="FOLDER")] = Path("vitruvian-demo")
+    """Folder for the results; made if it does not exist."""
