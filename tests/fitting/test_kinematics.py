@@ -178,10 +178,6 @@ def test_a_surface_point_at_the_place_of_its_joint_still_follows_the_surface(hid
 
 def at_its_joint(body: BodyModel, *, vertex: int, joint: int, keep: str) -> BodyModel:
     """The body with a vertex that hangs on one joint, lies on it, and leaves it only by the pose or by late shape."""
-    from dataclasses import replace
-
-    assert body.correctives is not None
-    assert body.correctives.dense is not None
     copied = body.map(torch.clone)
     assert copied.correctives is not None
     dense = copied.correctives.dense
@@ -195,4 +191,4 @@ def at_its_joint(body: BodyModel, *, vertex: int, joint: int, keep: str) -> Body
         return copied
     copied.shape_dirs[vertex, :, :NUM_SHAPE] = copied.joint_shape_dirs[joint, :, :NUM_SHAPE]
     dense[vertex] = 0
-    return replace(copied)
+    return copied

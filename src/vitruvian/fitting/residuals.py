@@ -27,7 +27,7 @@ class Reprojection(TensorRecord):
 
     Args:
         kinematics: the points p_k on the body.
-        positions: observed x_k in pixels.
+        positions: observed x_k in pixels; any value, NaN too, where there is no observation.
         weights: ω_k, zero where there is no observation.
         sigma_px: σ, the error that counts as one, per person.
         camera: intrinsics per person.
@@ -59,6 +59,7 @@ class Reprojection(TensorRecord):
         sums = kinematics.group_sums(body.world_rotations, body.joints, offsets)
         p = sums[:, : kinematics.num_points]
         error = (self.camera.project(p) - self.positions) / self.sigma_px[:, None, None]
+        error = torch.where(self.weights[..., None] > 0, error, 0.0)
         value, reweight = geman_mcclure((error * error).sum(-1), self.robust_scale)
         cost = 0.5 * (self.weights * value).sum(-1)
         root = (self.weights * reweight).sqrt()
@@ -159,6 +160,8 @@ class Upright(TensorRecord):
         columns = slice(0, body.problem.layout.betas.start)
         if not with_jacobian:
             return ResidualBlock(residual, columns, None, cost)
+        if 0 not in body.problem.moving_joints:
+            return ResidualBlock(residual, columns, residual.new_zeros(*residual.shape, columns.stop), cost)
         # R exp([δ]ₓ) ŷ ≈ R ŷ + R (δ × ŷ) = R ŷ + R [−δ_z, 0, δ_x]ᵀ
         local = torch.stack((R[:, :, 2], torch.zeros_like(R[:, :, 1]), -R[:, :, 0]), dim=-1)
         full = local.new_zeros(local.shape[0], 3, len(body.problem.moving_joints), 3)
