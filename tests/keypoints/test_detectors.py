@@ -130,7 +130,7 @@ def test_pictures_without_people_have_none(detector: MediaPipeDetector) -> None:
 
 @needs_models
 def test_a_picture_of_two_by_two_pixels_is_too_small(detector: MediaPipeDetector) -> None:
-    with pytest.raises(InputError, match="too small.*2 × 2"):
+    with pytest.raises(InputError, match=r"too small.*2 × 2"):
         detector.detect(Photograph.from_array(np.zeros((2, 2, 3), dtype=np.uint8), name="a.png"))
 
 

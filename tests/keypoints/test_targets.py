@@ -14,7 +14,7 @@ from vitruvian.keypoints.target_rules import DEFINITION_RULES, PLACE_RULES, defa
 from vitruvian.keypoints.targets import keypoint_targets
 
 SURFACE = (
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear",
+    "nose", "left_eye_front", "right_eye_front", "left_ear", "right_ear",
     *(f"{s}_{p}" for s in ("left", "right") for p in ("big_toe", "small_toe", "heel")),
     *(f"{s}_{f}_tip" for s in ("left", "right") for f in FINGERS),
 )  # fmt: skip
@@ -86,7 +86,7 @@ def test_targets_follow_joints_vertices_and_landmarks(body: BodyModel) -> None:
     torch.testing.assert_close(of("left_knee"), joints["left_knee"])
     torch.testing.assert_close(of("right_index2"), joints["right_index2"])
     torch.testing.assert_close(of("nose"), person.vertices[:, body.vertex_ids["nose"]])
-    torch.testing.assert_close(of("left_eye"), person.vertices[:, body.vertex_ids["left_eye"]])
+    torch.testing.assert_close(of("left_eye"), person.vertices[:, body.vertex_ids["left_eye_front"]])
     torch.testing.assert_close(of("left_ring_tip"), person.vertices[:, body.vertex_ids["left_ring_tip"]])
     torch.testing.assert_close(of("shoulder_center"), (of("left_shoulder") + of("right_shoulder")) / 2)
     landmarks = person.landmarks()
@@ -144,7 +144,7 @@ def test_rules_prefer_the_definition_to_the_place() -> None:
     assert rule_for("h36m:shoulder_center") == {"neck": 1.0}
     assert rule_for("coco:shoulder_center") == {"left_shoulder": 0.5, "right_shoulder": 0.5}
     assert rule_for("left_eye") == {"left_eye": 1.0}
-    assert rule_for("coco:left_eye") == {"vertex:left_eye": 1.0}
+    assert rule_for("coco:left_eye") == {"vertex:left_eye_front": 1.0}
 
 
 def test_rules_mirror_each_other() -> None:

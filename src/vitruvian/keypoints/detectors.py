@@ -1,4 +1,4 @@
-"""Finding people and their keypoints in pictures: the protocol of detectors, and the default one on MediaPipe's models."""
+"""Finding people and their keypoints in pictures: the protocol of detectors, and the default one."""
 
 import math
 from collections.abc import Iterator

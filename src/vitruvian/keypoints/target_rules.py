@@ -8,7 +8,7 @@ a rule holds for every body family that has them.
 
 from collections.abc import Mapping
 
-from vitruvian.keypoints.formats import definition_of, place_of
+from vitruvian.keypoints.formats import place_of
 from vitruvian.keypoints.places import FACE_CONTOUR, FACE_INNER, FINGERS, SIDES
 
 Rule = Mapping[str, float]
@@ -42,8 +42,8 @@ PLACE_RULES: Mapping[str, Rule] = {
     **_sided(
         {
             **{f"SIDE_{place}": {f"vertex:SIDE_{place}": 1.0} for place in _SURFACE_PLACES},
-            "SIDE_eye_front": {"vertex:SIDE_eye": 1.0},
-            "SIDE_pupil": {"vertex:SIDE_eye": 1.0},
+            "SIDE_eye_front": {"vertex:SIDE_eye_front": 1.0},
+            "SIDE_pupil": {"vertex:SIDE_eye_front": 1.0},
             "SIDE_hand_wrist": {"SIDE_wrist": 1.0},
             "SIDE_pinky_knuckle": {"SIDE_pinky1": 1.0},
             "SIDE_index_knuckle": {"SIDE_index1": 1.0},
@@ -55,7 +55,7 @@ PLACE_RULES: Mapping[str, Rule] = {
 }
 """Rules by place, used where a definition has none of its own; places not listed are joints of the same name."""
 
-_EYES = {"SIDE_eye": {"vertex:SIDE_eye": 1.0}}
+_EYES = {"SIDE_eye": {"vertex:SIDE_eye_front": 1.0}}
 DEFINITION_RULES: Mapping[str, Rule] = {
     **{
         f"{definition}:{place}": rule
@@ -70,12 +70,14 @@ DEFINITION_RULES: Mapping[str, Rule] = {
 """Rules by `definition:place`, for keypoints whose definition differs from the joint or vertex of that place."""
 
 
+def place_rule(place: str) -> Rule:
+    """The rule of a place, whoever defines it: a published vertex, a landmark, else the joint of that name."""
+    return PLACE_RULES.get(place) or {place: 1.0}
+
+
 def rule_for(name: str) -> Rule:
-    """The rule of a keypoint: that of its definition, else that of its place, else the joint of that name."""
-    place = place_of(name)
-    if not definition_of(name) and place not in PLACE_RULES:
-        return {place: 1.0}
-    return DEFINITION_RULES.get(name) or PLACE_RULES.get(place) or {place: 1.0}
+    """The rule of a keypoint: that of its definition, else that of its place."""
+    return DEFINITION_RULES.get(name) or place_rule(place_of(name))
 
 
 def default_weight(name: str) -> float:

@@ -1,5 +1,6 @@
 """Targets on a body for the keypoints of a format: which point of the body each keypoint shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -85,7 +86,7 @@ def keypoint_targets(model: BodyModel, format: str) -> KeypointTargets:
         keypoint=torch.tensor(rows, device=device),
         group=torch.tensor([group_of[row] for row in rows], device=device),
         weight=model.template.new_tensor([default_weight(definition.names[row]) for row in rows]),
-        points=_regressed_points(model, [combination for _, combination in found]),
+        points=combined_points(model, [combination for _, combination in found]),
     )
 
 
@@ -117,10 +118,8 @@ def resolve_rule(model: BodyModel, rule: Rule) -> Combination | None:
 
 def _surface_point(model: BodyModel, kind: str, name: str) -> tuple[tuple[int, float], ...] | None:
     if kind == "vertex":
-        # The vertex in front of an eye is listed as `left_eye_front`, since `left_eye` is a joint.
-        for listed in (name, f"{name}_front"):
-            if listed in model.vertex_ids:
-                return ((model.vertex_ids[listed], 1.0),)
+        if name in model.vertex_ids:
+            return ((model.vertex_ids[name], 1.0),)
         top = _head_top(model) if name == "head_top" else None
         return None if top is None else ((top, 1.0),)
     if kind == "landmark":
@@ -153,7 +152,7 @@ def _face_landmark(model: BodyModel, number: int) -> tuple[tuple[int, float], ..
     return tuple(zip(corners.tolist(), weights.tolist(), strict=True))
 
 
-def _regressed_points(model: BodyModel, combinations: list[Combination]) -> SkinnedPoints:
+def combined_points(model: BodyModel, combinations: Sequence[Combination]) -> SkinnedPoints:
     """Turn combinations into points that follow the body without its mesh."""
     entries = [(row, v, w) for row, c in enumerate(combinations) for v, w in c.vertices]
     index = torch.tensor([(row, v) for row, v, _ in entries], dtype=torch.long).reshape(-1, 2).T
