@@ -364,7 +364,7 @@ def test_bits_that_flip_never_end_in_a_foreign_error(tmp_path: Path) -> None:
         }
         pickled = [pickle.dumps(content, protocol=protocol) for protocol in (0, 2, 4)]
     for whole in (buffer.getvalue(), *pickled):
-        for _ in range(300):
+        for _ in range(80):
             data = bytearray(whole)
             for place in rng.integers(0, len(data), 3):
                 data[place] = rng.integers(0, 256)

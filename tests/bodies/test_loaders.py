@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.bodies.conftest import OfficialModel
 from tests.bodies.random_models import by_column, fake_classes, instance, official_file, random_entries
 from tests.bodies.test_model import every_family, random_params
 from vitruvian.bodies.catalogue import add_body, describe_body, recognise_family
@@ -59,13 +60,11 @@ def test_every_entry_lands_in_its_place(tmp_path: Path, family: str) -> None:
         torch.testing.assert_close(body.hands.left_mean.numpy(), entries["hands_meanl"].astype(float))
 
 
-def test_keypoint_vertices_come_with_meshes_in_the_order_of_smplx(tmp_path: Path) -> None:
-    entries = random_entries("smplx", num_vertices=9930, num_directions=20)
-    entries["posedirs"] = entries["posedirs"].astype(np.float32)
-    body = load_body("smplx", official_file("smplx", entries, tmp_path))
-    assert body.vertex_ids == SMPLX_KEYPOINT_VERTICES
-    few = load_body("smplx", official_file("smplx", random_entries("smplx", num_vertices=40), tmp_path))
-    assert few.vertex_ids == {}
+def test_keypoint_vertices_come_with_meshes_in_the_order_of_smplx(
+    official: Callable[[str], OfficialModel], small: Small
+) -> None:
+    assert official("smplx").body.vertex_ids == SMPLX_KEYPOINT_VERTICES
+    assert small("smplx").vertex_ids == {}
 
 
 @pytest.mark.parametrize(("total", "shape", "expression"), [(400, 300, 100), (20, 10, 10), (40, 20, 20), (300, 300, 0)])
