@@ -58,7 +58,7 @@ def solve_translation(
 ) -> Float[Tensor, "*batch 3"]:
     """Translation whose projections are nearest to the keypoints, in closed form.
 
-    Minimises Σ w |f (X + t)_xy − (u − c) (Z + t_z)|², linear in t; a weak pull to `guess` decides where the keypoints do
+    Minimises Σ w |f (X + t)_xy − (u − c) (Z + t_z)|², linear in t; a weak pull to `guess` decides where keypoints do
     not, and a translation that would put the body behind the camera is replaced by it.
     """
     rays = (positions - camera.center_px[..., None, :]) / camera.focal_px[..., None, :]

@@ -26,7 +26,7 @@ class LossWeights:
 
     keypoints_3d: float = 6.0
     keypoints_2d: float = 1.0
-    sample_keypoints_2d: float = 0.2
+    sample_keypoints_2d: float = 0.02
     pose: float = 0.5
     world_pose: float = 0.5
     shape: float = 0.02
@@ -34,7 +34,7 @@ class LossWeights:
     jaw: float = 0.2
     place: float = 0.3
     orthonormality: float = 0.1
-    likelihood: float = 0.15
+    likelihood: float = 0.3
     hand_likelihood: float = 0.1
     hand_mode: float = 0.05
     adversarial: float = 0.0005

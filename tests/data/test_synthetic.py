@@ -1,0 +1,151 @@
+"""Synthetic people: determinism, consistency of truth and keypoints, the mirror, and what the error model promises."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vitruvian.bodies.model import BodyModel
+from vitruvian.bodies.open_body import open_body
+from vitruvian.data.detector_errors import EXACT_DETECTOR, ErrorModel, detect
+from vitruvian.data.synthetic import PoseLibrary, SyntheticConfig, SyntheticPeople
+from vitruvian.errors import InputError
+from vitruvian.geometry.rotations import exp_so3
+from vitruvian.keypoints.canonical import canonical_format
+from vitruvian.metrics import procrustes_align
+
+PLAIN = SyntheticConfig(errors=EXACT_DETECTOR, pose_noise=0.0, recombine=0.0, mirror=0.0, redefine=False)
+
+
+@pytest.fixture(scope="module")
+def body() -> BodyModel:
+    return open_body(num_shape=10, num_expression=10)
+
+
+@pytest.fixture(scope="module")
+def library() -> PoseLibrary:
+    generator = torch.Generator().manual_seed(3)
+    poses = exp_so3(0.25 * torch.randn(40, 22, 3, generator=generator))
+    return PoseLibrary(poses, torch.ones(40))
+
+
+def test_a_batch_is_the_same_whenever_it_is_drawn(body: BodyModel, library: PoseLibrary) -> None:
+    people = SyntheticPeople(body, library)
+    first, again, other = (people.batch(16, seed=4, number=n) for n in (7, 7, 8))
+    assert torch.equal(first.keypoints.positions, again.keypoints.positions)
+    assert torch.equal(first.rotations, again.rotations)
+    assert not torch.equal(first.rotations, other.rotations)
+    stream = people.batches(16, seed=4, start=7)
+    assert torch.equal(next(stream).rotations, first.rotations)
+    assert torch.equal(next(stream).rotations, other.rotations)
+
+
+def test_truth_posed_again_projects_onto_the_keypoints(body: BodyModel, library: PoseLibrary) -> None:
+    batch = SyntheticPeople(body, library, replace(PLAIN, known_focal=1.0)).batch(32, seed=1)
+    posed = body.with_shape(batch.betas, batch.expression).with_pose(batch.rotations, batch.transl)
+    torch.testing.assert_close(posed.joints, batch.joints, atol=1e-4, rtol=1e-4)
+    people = SyntheticPeople(body, library)
+    pixels = batch.camera.project(posed.points(people.points))
+    torch.testing.assert_close(pixels, batch.pixels, atol=0.05, rtol=1e-4)
+    seen = batch.keypoints.confidence > 0
+    assert float(seen.float().mean()) > 0.4
+    torch.testing.assert_close(batch.keypoints.positions[seen], pixels[seen], atol=0.05, rtol=1e-4)
+
+
+def test_an_unknown_focal_length_only_moves_people_along_the_axis(body: BodyModel, library: PoseLibrary) -> None:
+    known = SyntheticPeople(body, library, replace(PLAIN, known_focal=1.0)).batch(64, seed=1)
+    guessed = SyntheticPeople(body, library, replace(PLAIN, known_focal=0.0)).batch(64, seed=1)
+    changed = (guessed.camera.focal_px != known.camera.focal_px)[:, 0]
+    assert int(changed.sum()) > 40
+    diagonal = guessed.camera.image_size.norm(dim=-1)
+    torch.testing.assert_close(guessed.camera.focal_px[changed, 0], diagonal[changed])
+    ratio = guessed.camera.focal_px[:, 0] / known.camera.focal_px[:, 0]
+    torch.testing.assert_close(guessed.joints[:, 0, 2], known.joints[:, 0, 2] * ratio, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(guessed.joints[:, 0, :2], known.joints[:, 0, :2])
+    assert float(guessed.joints[..., 2].min()) > 0.1
+
+
+def test_a_mirrored_person_is_the_mirror_image(body: BodyModel, library: PoseLibrary) -> None:
+    people = SyntheticPeople(body, library, replace(PLAIN, mirror=1.0))
+    poses = torch.arange(8)
+    mirrored = people._augmented(poses, torch.Generator().manual_seed(0))
+    identity = torch.eye(3).expand(8, 55, 3, 3).clone()
+    identity[:, :22] = mirrored
+    original = identity.clone()
+    original[:, :22] = library.rotations[poses]
+    joints = [body.with_shape().with_pose(R).joints[:, :22] for R in (original, identity)]
+    order = people._mirror_order[1]
+    reflected = joints[0][:, order] * torch.tensor([-1.0, 1.0, 1.0])
+    # The open body is symmetric to within millimetres.
+    assert float((joints[1] - reflected).norm(dim=-1).max()) < 0.01
+
+
+def test_views_of_one_person_differ_by_the_camera_only(body: BodyModel, library: PoseLibrary) -> None:
+    batch = SyntheticPeople(body, library).people(torch.arange(5), torch.Generator().manual_seed(0), views=4)
+    assert len(batch) == 20
+    grouped = batch.rotations[:, 1:].unflatten(0, (5, 4))
+    torch.testing.assert_close(grouped, grouped[:, :1].expand_as(grouped))
+    joints = batch.joints.unflatten(0, (5, 4))
+    torch.testing.assert_close(procrustes_align(joints[:, 1], joints[:, 0]), joints[:, 0], atol=1e-3, rtol=0)
+    assert float((batch.rotations[0, 0] - batch.rotations[1, 0]).abs().max()) > 0.05
+
+
+def test_noise_grows_with_the_person_and_confidence_tells_of_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    count, points = 4000, len(canonical_format())
+    pixels = torch.full((count, points, 2), 5000.0)
+    size = torch.tensor([100.0, 800.0]).repeat(count // 2)
+    model = replace(ErrorModel(), occluders=0.0, lost_limbs=0.0, swap_limb=0.0, guesses=0.0, no_confidence=0.0)
+    found = detect(
+        pixels,
+        facing_away=torch.zeros(count, points, dtype=torch.bool),
+        person_px=size,
+        image_size=torch.full((count, 2), 10_000.0),
+        model=model,
+        generator=generator,
+    )
+    error = (found.positions - pixels).norm(dim=-1)
+    seen = found.confidence > 0
+    small, large = (float(error[rows][seen[rows]].median()) for rows in (size == 100, size == 800))
+    # Eight times as tall; a floor of half a pixel or so stays.
+    assert large > 2.5 * small
+    relative = (error / size[:, None])[seen & (size == 800)[:, None]]
+    confidence = found.confidence[seen & (size == 800)[:, None]]
+    sure, unsure = confidence > confidence.quantile(0.8), confidence < confidence.quantile(0.2)
+    assert float(relative[unsure].median()) > 2 * float(relative[sure].median())
+
+
+def test_points_outside_the_frame_are_not_seen() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = len(canonical_format())
+    pixels = torch.full((50, points, 2), 50.0)
+    pixels[:, ::2, 0] = 150.0
+    found = detect(
+        pixels,
+        facing_away=torch.zeros(50, points, dtype=torch.bool),
+        person_px=torch.full((50,), 60.0),
+        image_size=torch.full((50, 2), 100.0),
+        model=EXACT_DETECTOR,
+        generator=generator,
+    )
+    assert not found.visible[:, ::2].any()
+    assert found.visible[:, 1::2].all()
+    assert torch.equal(found.confidence > 0, found.visible)
+    assert torch.equal(found.positions[:, 1::2], pixels[:, 1::2])
+
+
+def test_the_face_is_hidden_from_behind(body: BodyModel, library: PoseLibrary) -> None:
+    batch = SyntheticPeople(body, library, replace(PLAIN, crops=0.0)).batch(300, seed=2)
+    nose = canonical_format().index("nose")
+    inside = ((batch.pixels >= 0) & (batch.pixels <= batch.camera.image_size[:, None])).all(-1)[:, nose]
+    posed = body.with_shape().with_pose(batch.rotations)
+    forward = -posed.world_rotations[:, 15, 2, 2]  # towards the camera
+    frontal, away = inside & (forward > 0.5), inside & (forward < -0.5)
+    assert min(int(frontal.sum()), int(away.sum())) > 20
+    assert batch.visible[frontal, nose].all()
+    assert not batch.visible[away, nose].any()
+
+
+def test_a_library_of_other_shapes_is_refused() -> None:
+    with pytest.raises(InputError):
+        PoseLibrary(torch.eye(3).expand(5, 21, 3, 3), torch.ones(5))
