@@ -108,7 +108,7 @@ def natural_person(body: BodyModel) -> PosedBody:
     shaped = body.with_shape(betas)
     standing = shaped.with_pose(rotations).vertices
     middle = (standing.amax(0) + standing.amin(0)) / 2
-    transl = torch.tensor([0.0, 0.0, 2.75], dtype=body.dtype) - middle
+    transl = torch.tensor([0.0, 0.0, 2.35], dtype=body.dtype) - middle
     return shaped.with_pose(rotations, transl)
 
 

@@ -14,7 +14,7 @@ from vitruvian.apps.inputs import Failure, SourcePicture
 from vitruvian.apps.progress import Progress, silent
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import MissingPackageError
-from vitruvian.export.gltf import write_gltf
+from vitruvian.exports.gltf import write_gltf
 from vitruvian.fits import Fits
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.meshes import Mesh

@@ -14,8 +14,8 @@ from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.skeletons import SMPLX
 from vitruvian.data.readers.bvh import read_bvh
 from vitruvian.errors import InputError
-from vitruvian.export.files import WRITERS, export
-from vitruvian.export.motion import euler_zxy
+from vitruvian.exports.files import WRITERS, export
+from vitruvian.exports.motion import euler_zxy
 from vitruvian.geometry.rotations import axis_angle_to_matrix, geodesic_angle
 
 

@@ -11,9 +11,9 @@ import trimesh
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import InputError
-from vitruvian.export.axes import Y_UP_FROM_CAMERA, Z_UP_FROM_CAMERA, turn_params
-from vitruvian.export.gltf import write_gltf
-from vitruvian.export.motion import write_bvh
+from vitruvian.exports.axes import Y_UP_FROM_CAMERA, Z_UP_FROM_CAMERA, turn_params
+from vitruvian.exports.gltf import write_gltf
+from vitruvian.exports.motion import write_bvh
 from vitruvian.fits import Fits
 from vitruvian.output import replacing
 
@@ -21,7 +21,7 @@ from vitruvian.output import replacing
 def export(fits: Fits, path: Path | str, *, body: BodyModel | None = None, frame_rate: float = 30.0) -> Path:
     """Write the usable people of `fits`.
 
-    - `.glb`: skinned meshes with skeleton and expression blend shapes (`vitruvian.export.gltf`)
+    - `.glb`: skinned meshes with skeleton and expression blend shapes (`vitruvian.exports.gltf`)
     - `.obj`, `.ply`: posed meshes, y up, the lowest point at y = 0
     - `.npz`: motion as AMASS stores SMPL-X, z up, one frame per row
     - `.bvh`: motion of one person, one frame per row, y up

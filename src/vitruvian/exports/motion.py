@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import InputError
-from vitruvian.export.axes import Y_UP_FROM_CAMERA, turn_params
+from vitruvian.exports.axes import Y_UP_FROM_CAMERA, turn_params
 from vitruvian.fits import Fits
 from vitruvian.output import replacing
 

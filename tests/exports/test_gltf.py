@@ -15,7 +15,7 @@ from tests.fitted_people import fitted_people
 from tests.tube_body import tube_body
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import InputError, OutputError
-from vitruvian.export.gltf import SurfaceLayout, gltf_bytes, strongest_influences, write_gltf
+from vitruvian.exports.gltf import SurfaceLayout, gltf_bytes, strongest_influences, write_gltf
 
 
 class GltfReader:

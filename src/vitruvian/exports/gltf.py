@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.skinning import pose_features
 from vitruvian.errors import InputError
-from vitruvian.export.gltf_buffer import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GltfBuffer
+from vitruvian.exports.gltf_buffer import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GltfBuffer
 from vitruvian.fits import Fits, package_version
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.meshes import vertex_normals

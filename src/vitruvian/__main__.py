@@ -1,0 +1,7 @@
+"""`python -m vitruvian` is the command `vitruvian`."""
+
+import sys
+
+from vitruvian.cli import main
+
+sys.exit(main())

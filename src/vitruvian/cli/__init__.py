@@ -1,0 +1,95 @@
+"""The command line: finds the command, runs it, and turns errors into text and exit codes."""
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vitruvian.cli.console import console, print_error
+from vitruvian.errors import VitruvianError
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: what it does in a line, and where its code is; that is imported only when it runs."""
+
+    summary: str
+    module: str
+    function: str
+
+    def load(self) -> Callable[[list[str]], int]:
+        function: Callable[[list[str]], int] = getattr(importlib.import_module(self.module), self.function)
+        return function
+
+
+COMMANDS = {
+    "demo": Command("see it work: a photograph and a rendered person", "vitruvian.cli.fit", "demo"),
+    "fit": Command("fit 3D people to photographs or OpenPose files", "vitruvian.cli.fit", "fit"),
+    "view": Command("look at fitted people in the browser", "vitruvian.cli.files", "view"),
+    "export": Command("write fits as .glb .obj .ply .npz or .bvh", "vitruvian.cli.files", "export"),
+    "body info": Command("describe a body model", "vitruvian.cli.bodies", "info"),
+    "body add": Command("register a licensed body model file", "vitruvian.cli.bodies", "add"),
+    "body convert": Command("write a body model as an SMPL-X .npz", "vitruvian.cli.bodies", "convert"),
+    "body learn": Command("learn the open body from registrations", "vitruvian.cli.bodies", "learn"),
+    "train vposer": Command("train the pose prior on motion capture", "vitruvian.cli.training", "vposer"),
+}
+USAGE_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns 0 for success, 1 where some inputs failed, 2 for usage errors and unreadable input."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        _print_help()
+        return 0 if words else USAGE_ERROR
+    if words[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        console.print(f"vitruvian {version('vitruvian')}", highlight=False)
+        return 0
+    name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
+    if name is None:
+        return _unknown(words)
+    try:
+        return COMMANDS[name].load()(words[len(name.split()) :])
+    except VitruvianError as error:
+        print_error(error)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        console.print("\nstopped")
+        return 130
+
+
+def _unknown(words: list[str]) -> int:
+    group = [name for name in COMMANDS if name.split()[0] == words[0]]
+    if group and (len(words) == 1 or words[1] in ("-h", "--help")):
+        _print_help(group)
+        return 0 if len(words) > 1 else USAGE_ERROR
+    known = ", ".join(group or COMMANDS)
+    given = " ".join(words[: 2 if group else 1])
+    print_error(VitruvianError("there is no such command", seen=given, expected=known, hint="vitruvian --help"))
+    return USAGE_ERROR
+
+
+def _print_help(names: Sequence[str] = ()) -> None:
+    from rich.table import Table
+
+    console.print("[bold]vitruvian[/]: expressive 3D people (body, hands, face) from photographs and 2D keypoints\n")
+    table = Table(box=None, show_header=False, padding=(0, 3, 0, 2))
+    table.add_column(style="bold cyan", no_wrap=True)
+    table.add_column()
+    for name in names or COMMANDS:
+        table.add_row(name, COMMANDS[name].summary)
+    console.print(table)
+    console.print("\nExamples", style="bold")
+    for example in (
+        "vitruvian demo",
+        "vitruvian fit photo.jpg -o out",
+        "vitruvian fit holiday/ --keypoints holiday_openpose/ -o out",
+    ):
+        console.print(f"  {example}", highlight=False)
+    console.print("\nvitruvian COMMAND --help lists the options of a command.", highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
