@@ -1,8 +1,9 @@
 """Body rotations as vectors about the camera's axes, away from a base pose: the coordinates of the flow.
 
-A bone's rotation in the camera frame is G_j = exp([v_j]ₓ) Ḡ_j, where Ḡ_j is its rotation in the base pose. A picture
-tells turns about the optical axis well and turns out of the image plane badly, bone by bone; in these coordinates its
-posterior is near to a product over joints and axes, which a flow learns far more easily than one over 6D numbers.
+A bone's rotation in the camera frame is G_j = exp([v_j]ₓ) Ḡ_j, where Ḡ_j is its rotation in the base pose; the chart
+coordinates are w_j = v_j − v_parent, a linear map of determinant one. A picture tells turns about the optical axis well
+and turns out of the image plane badly, bone by bone, and what a limb turns on top of its parent is nearly independent of
+it: in these coordinates the posterior is near to a product, which a flow learns far more easily than one over 6D numbers.
 """
 
 from functools import lru_cache
@@ -18,6 +19,20 @@ BODY = Skeleton(BODY_JOINTS, BODY_PARENTS, ())
 """The 22 body joints that all families of whole bodies share."""
 NUM_BODY = len(BODY)
 CHART_SIZE = 3 * NUM_BODY
+
+
+@lru_cache(maxsize=16)
+def _chain_sums(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "22 22"]:
+    """Row j has ones at j and the joints above it."""
+    matrix = torch.zeros(NUM_BODY, NUM_BODY, dtype=dtype)
+    for joint, chain in enumerate(BODY.chains):
+        matrix[joint, list(chain)] = 1
+    return matrix.to(device)
+
+
+def turns_of_chart(w: Float[Tensor, "*batch 66"]) -> Float[Tensor, "*batch 22 3"]:
+    """The turns v_j of all bones: sums of the coordinates along the chains."""
+    return _chain_sums(w.device, w.dtype) @ w.unflatten(-1, (NUM_BODY, 3))
 
 
 @lru_cache(maxsize=8)
@@ -55,31 +70,35 @@ def local_rotations(G: Float[Tensor, "*batch 22 3 3"]) -> Float[Tensor, "*batch 
 
 
 def rotations_from_chart(
-    v: Float[Tensor, "*batch 66"], base_world: Float[Tensor, "*batch 22 3 3"]
+    w: Float[Tensor, "*batch 66"], base_world: Float[Tensor, "*batch 22 3 3"]
 ) -> Float[Tensor, "*batch 22 3 3"]:
     """Local rotations of chart coordinates, for a base pose given by its world rotations."""
-    return local_rotations(exp_so3(v.unflatten(-1, (NUM_BODY, 3))) @ base_world)
+    return local_rotations(exp_so3(turns_of_chart(w)) @ base_world)
 
 
 def chart_from_rotations(
     rotations: Float[Tensor, "*batch 22 3 3"], base_world: Float[Tensor, "*batch 22 3 3"]
 ) -> Float[Tensor, "*batch 66"]:
     """Chart coordinates of local rotations; the inverse of `rotations_from_chart` for turns below 180°."""
-    return log_so3(world_rotations(rotations) @ base_world.transpose(-1, -2)).flatten(-2)
+    v = log_so3(world_rotations(rotations) @ base_world.transpose(-1, -2))
+    above = v[..., _parent_rows(v.device), :]
+    return torch.cat((v[..., :1, :], v[..., 1:, :] - above), dim=-2).flatten(-2)
 
 
 def chart_differential(
-    v: Float[Tensor, "*batch 66"],
+    w: Float[Tensor, "*batch 66"],
     base_world: Float[Tensor, "*batch 22 3 3"],
     rotations: Float[Tensor, "*batch 22 3 3"],
     tangents: Float[Tensor, "*batch 66 D"],
 ) -> Float[Tensor, "*batch 66 D"]:
-    """Right perturbations of the local rotations for given derivatives of v.
+    """Right perturbations of the local rotations for given derivatives of w.
 
     The bone turns by ω_j = Ḡ_jᵀ J_r(v_j) ∂v_j on its right, the local rotation by δ_j = ω_j − R_jᵀ ω_parent.
     """
-    J = base_world.transpose(-1, -2) @ right_jacobian(v.unflatten(-1, (NUM_BODY, 3)))
-    omega = J @ tangents.unflatten(-2, (NUM_BODY, 3))
-    above = omega[..., _parent_rows(v.device), :, :]
+    directions = tangents.shape[-1]
+    dv = _chain_sums(w.device, w.dtype) @ tangents.unflatten(-2, (NUM_BODY, 3)).flatten(-2)
+    J = base_world.transpose(-1, -2) @ right_jacobian(turns_of_chart(w))
+    omega = J @ dv.unflatten(-1, (3, directions))
+    above = omega[..., _parent_rows(w.device), :, :]
     delta = omega[..., 1:, :, :] - rotations[..., 1:, :, :].transpose(-1, -2) @ above
     return torch.cat((omega[..., :1, :, :], delta), dim=-3).flatten(-3, -2)
