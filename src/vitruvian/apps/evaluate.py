@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitruvian.apps.distribution_config import EvaluateSynthetic
 from vitruvian.apps.distribution_scores import (
     DistributionScorer,
     DistributionScores,
@@ -36,29 +37,6 @@ from vitruvian.training.checkpoints import load_strictly, read_weights
 from vitruvian.training.flow import visible_joints
 
 _CHUNK = 50
-
-
-@dataclass(frozen=True)
-class EvaluateSynthetic:
-    """Synthetic people in held-out poses, seeded.
-
-    Attributes:
-        count: number of people.
-        samples: samples of each person's posterior.
-        seed: of every random number.
-        quick: 150 people and 25 samples.
-        baselines: weights of the baselines, trained by `vitruvian train baselines`; left out if not given.
-        fit: also fit the people, and the same people in several views.
-        json: file for the figures.
-    """
-
-    count: int = 1000
-    samples: int = 100
-    seed: int = 1
-    quick: bool = False
-    baselines: Path | None = None
-    fit: bool = True
-    json: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
 """Lift 2D skeletons from keypoint files to distributions of 3D skeletons, without any body model."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitruvian.apps.distribution_config import LiftKeypoints
 from vitruvian.apps.inputs import Failure, InputOptions, gather
 from vitruvian.apps.progress import Progress, silent
 from vitruvian.fits import config_json, package_version
@@ -18,31 +18,6 @@ from vitruvian.keypoints.formats import get_format
 from vitruvian.output import prepare_folder, replacing
 from vitruvian.recovery.lifter import lift, shipped_lifter
 from vitruvian.tensors import TensorRecord, concatenate_records
-
-
-@dataclass(frozen=True)
-class LiftKeypoints:
-    """Lift the 2D skeletons of everyone in OpenPose keypoint files, or in photographs.
-
-    Attributes:
-        out: folder for the results; made if it does not exist.
-        skeleton: which points are lifted: OpenPose's BODY_25 or the 17 joints of Human3.6M.
-        n: samples per person, besides the mode.
-        keypoints: folder of OpenPose files.
-        focal_px: focal length in pixels; else from the photograph's metadata, else the length of the image diagonal.
-        image_size: width and height of the pictures, for keypoints without photographs.
-        min_confidence: keypoints of lower confidence are not used.
-        seed: of the samples.
-    """
-
-    out: Path
-    skeleton: Literal["openpose-body25", "h36m17"] = "openpose-body25"
-    n: int = 25
-    keypoints: Path | None = None
-    focal_px: float | None = None
-    image_size: tuple[int, int] | None = None
-    min_confidence: float = 0.1
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +47,6 @@ class LiftOutcome:
 
 @torch.no_grad()
 def lift_keypoints(
-    inputs: Sequence[Path | str],
     config: LiftKeypoints,
     *,
     detector: Detector | None = None,
@@ -86,8 +60,8 @@ def lift_keypoints(
         WeightsError: the installation lacks the trained lifter.
     """
     folder = prepare_folder(config.out)
-    options = InputOptions(config.keypoints, config.focal_px, config.image_size, config.min_confidence)
-    gathered = gather([Path(path) for path in inputs], options, detector=detector, progress=progress)
+    options = InputOptions(config.keypoints, config.focal_px, config.image_size)
+    gathered = gather(list(config.inputs), options, detector=detector, progress=progress)
     if not gathered.pictures:
         return LiftOutcome(None, gathered.failures, folder, gathered.notes)
     counts = [len(picture.keypoints.confidence) for picture in gathered.pictures]
@@ -106,7 +80,7 @@ def lift_keypoints(
         ),
         "person": np.array([k for n in counts for k in range(n)], dtype=np.int64),
         "version": np.array(package_version()),
-        "config": np.array(config_json({**asdict(config), "out": "", "keypoints": ""})),
+        "config": np.array(config_json({**asdict(config), "inputs": "", "out": "", "keypoints": ""})),
     }
     with replacing(folder / "skeletons.npz") as temporary:
         np.savez_compressed(temporary, **arrays)

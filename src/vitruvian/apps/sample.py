@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from vitruvian.apps.distribution_config import SamplePhotographs
 from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, gather
 from vitruvian.apps.progress import Progress, silent
 from vitruvian.apps.regress import people_and_cameras
@@ -37,33 +38,6 @@ from vitruvian.view.render import heat_colors, overlay, sheet, turned_view
 SCALE_MM = 150.0
 """Standard deviation of a vertex that is drawn in the last colour."""
 _DRAWN = 6
-
-
-@dataclass(frozen=True)
-class SamplePhotographs:
-    """Draw 3D poses that explain everyone in photographs, or in OpenPose keypoint files.
-
-    Attributes:
-        out: folder for the results; made if it does not exist.
-        n: samples per person, besides the mode.
-        keypoints: folder of OpenPose files; people are detected if not given.
-        gender: shape space of the open body.
-        focal_px: focal length in pixels; else from the photograph's metadata, else the length of the image diagonal.
-        image_size: width and height of the pictures, for keypoints without photographs.
-        min_confidence: keypoints of lower confidence are not used.
-        seed: of the samples.
-        pictures: draw the mode, samples and the uncertainty.
-    """
-
-    out: Path
-    n: int = 25
-    keypoints: Path | None = None
-    gender: str = "neutral"
-    focal_px: float | None = None
-    image_size: tuple[int, int] | None = None
-    min_confidence: float = 0.1
-    seed: int = 0
-    pictures: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +130,6 @@ def sample_people(
 
 
 def sample_photographs(
-    inputs: Sequence[Path | str],
     config: SamplePhotographs,
     *,
     body: BodyModel | None = None,
@@ -167,7 +140,7 @@ def sample_photographs(
     """Detect people, sample their poses, and write `samples.npz` and `samples/NAME_K.png`.
 
     Args:
-        inputs: photographs, folders of photographs, OpenPose files.
+        config: inputs and settings.
         body, network, detector: in place of the open body, the shipped network, the MediaPipe detector.
 
     Raises:
@@ -181,8 +154,8 @@ def sample_photographs(
     body = body or open_body(
         config.gender, num_shape=network.config.num_shape, num_expression=network.config.num_expression
     )
-    options = InputOptions(config.keypoints, config.focal_px, config.image_size, config.min_confidence)
-    gathered = gather([Path(path) for path in inputs], options, detector=detector, progress=progress)
+    options = InputOptions(config.keypoints, config.focal_px, config.image_size)
+    gathered = gather(list(config.inputs), options, detector=detector, progress=progress)
     if not gathered.pictures:
         return SampleOutcome(None, gathered.failures, folder, gathered.notes)
     keypoints, camera = _all_people(gathered.pictures)
@@ -222,7 +195,7 @@ def save_samples(
     arrays["body"] = np.array(f"{body.family}:{body.digest}")
     arrays["gender"] = np.array(body.gender)
     arrays["version"] = np.array(package_version())
-    arrays["config"] = np.array(config_json({**asdict(config), "out": "", "keypoints": ""}))
+    arrays["config"] = np.array(config_json({**asdict(config), "inputs": "", "out": "", "keypoints": ""}))
     with replacing(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 

@@ -25,12 +25,22 @@ class Command:
 COMMANDS = {
     "demo": Command("see it work: a photograph and a rendered person", "vitruvian.cli.fit", "demo"),
     "fit": Command("fit 3D people to photographs or OpenPose files", "vitruvian.cli.fit", "fit"),
+    "sample": Command("draw 3D poses that explain a picture", "vitruvian.cli.distribution", "sample"),
+    "lift": Command("lift 2D skeletons to 3D", "vitruvian.cli.distribution", "lift"),
     "view": Command("look at fitted people in the browser", "vitruvian.cli.files", "view"),
     "export": Command("write fits as .glb .obj .ply .npz or .bvh", "vitruvian.cli.files", "export"),
     "body info": Command("describe a body model", "vitruvian.cli.bodies", "info"),
     "body add": Command("register a licensed body model file", "vitruvian.cli.bodies", "add"),
     "body convert": Command("write a body model as an SMPL-X .npz", "vitruvian.cli.bodies", "convert"),
     "body learn": Command("learn the open body from registrations", "vitruvian.cli.bodies", "learn"),
+    "evaluate synthetic": Command(
+        "measure distribution, fits and views on synthetic people", "vitruvian.cli.distribution", "evaluate_synthetic"
+    ),
+    "train flow": Command("train the pose distribution", "vitruvian.cli.distribution", "train_flow"),
+    "train lifter": Command("train the lifting of 2D skeletons", "vitruvian.cli.distribution", "train_lifter"),
+    "train baselines": Command(
+        "train what the distribution is compared with", "vitruvian.cli.distribution", "train_baselines"
+    ),
     "train vposer": Command("train the pose prior on motion capture", "vitruvian.cli.training", "vposer"),
 }
 USAGE_ERROR = 2

@@ -1,9 +1,9 @@
 """Body rotations as vectors about the camera's axes, away from a base pose: the coordinates of the flow.
 
 A bone's rotation in the camera frame is G_j = exp([v_j]ₓ) Ḡ_j, where Ḡ_j is its rotation in the base pose; the chart
-coordinates are w_j = v_j − v_parent, a linear map of determinant one. A picture tells turns about the optical axis well
-and turns out of the image plane badly, bone by bone, and what a limb turns on top of its parent is nearly independent of
-it: in these coordinates the posterior is near to a product, which a flow learns far more easily than one over 6D numbers.
+coordinates are w_j = v_j − v_parent, a linear map of determinant one. A picture tells turns about the optical axis
+well and turns out of the image plane badly, bone by bone, and what a limb turns on top of its parent is nearly
+independent of it: the posterior is near to a product, which a flow learns far more easily than one over 6D numbers.
 """
 
 from functools import lru_cache

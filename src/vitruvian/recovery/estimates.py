@@ -23,13 +23,15 @@ class Weighting:
 
     Attributes:
         num_samples: samples besides the mode.
+        spread: factor on the latents of the samples; a mean over 66 dimensions gains from samples close to the mode.
         error_share: reprojection error that counts as one, as a share of the size of the person in the picture.
         robust: errors are limited to this many units.
         likelihood: how much the difference in log-likelihood from the mode counts.
     """
 
     num_samples: int = 100
-    error_share: float = 0.01
+    spread: float = 0.3
+    error_share: float = 0.05
     robust: float = 4.0
     likelihood: float = 0.0
 
@@ -133,7 +135,7 @@ def weighted_mean(
 ) -> PoseSamples:
     """Mean of samples, in chart coordinates, weighted by how well they reproject and how likely they are."""
     weighting = weighting or Weighting()
-    latent = posterior.body.sample_latent(weighting.num_samples, generator=generator)
+    latent = weighting.spread * posterior.body.sample_latent(weighting.num_samples, generator=generator)
     latent = torch.cat((torch.zeros_like(latent[:1]), latent))
     hands = posterior.hands.sample_latent(0)
     hands = hands.new_zeros(len(latent), *hands.shape[1:])

@@ -151,10 +151,12 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
-        usual = self.usual_norm or float(norm)
-        if float(norm) <= WILD * usual:  # False for NaN
+        size = float(norm)
+        usual = self.usual_norm or size
+        if size <= WILD * usual:  # False for NaN
             self.optimizer.step()
-            self.usual_norm = 0.98 * usual + 0.02 * float(norm)
+        if math.isfinite(size):  # also after a wild one, so that the loop gets used to lasting change
+            self.usual_norm = 0.98 * usual + 0.02 * min(size, WILD * usual)
         self.task.after_step(self.number)
         self.number += 1
         if self.number % AVERAGE_EVERY == 0:
