@@ -102,9 +102,9 @@ def gaussian(joints: tuple[int, ...], draw: Draw) -> GaussianRotations:
 
 
 def all_spaces(dtype: torch.dtype, *, seed: int = 1) -> list[PoseSpace]:
-    """Free body joints with a prior on most of them, and both hands by components; the eyes rest."""
+    """Free body joints with a prior on all but the root, and both hands by components; the eyes rest."""
     draw = Draw(seed, dtype)
-    body = PlainRotations(BODY_JOINTS, prior=gaussian((*range(1, 15), 22, 20), draw))
+    body = PlainRotations(BODY_JOINTS, prior=gaussian((*range(1, 15), 22, *range(15, 22)), draw))
     return [body, random_hand(draw, LEFT_HAND), random_hand(draw, RIGHT_HAND)]
 
 

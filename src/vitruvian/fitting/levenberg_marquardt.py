@@ -114,7 +114,7 @@ class _Run:
     def _stop(self, accepted: Tensor, decrease: Tensor, previous: Tensor) -> None:
         config, equations = self.config, self.equations
         small_step = accepted & (decrease <= config.relative_tolerance * previous)
-        scale = equations.hessian.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(previous.dtype).eps).sqrt()
+        scale = equations.hessian.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(previous.dtype).tiny).sqrt()
         flat = (equations.gradient / scale).abs().amax(-1) <= config.gradient_tolerance * equations.cost.sqrt()
         converged = self.active & (small_step | flat)
         stalled = self.active & ~converged & (self.damping > config.maximum_damping)
@@ -150,8 +150,9 @@ def _damped_step(equations: NormalEquations, damping: Float[Tensor, "batch"]) ->
     """Solve (H + λ diag H) d = −g per item; the flag is false where the matrix is not positive definite."""
     hessian = equations.hessian.clone()
     diagonal = hessian.diagonal(dim1=1, dim2=2)
-    floor = torch.finfo(diagonal.dtype).eps * diagonal.amax(-1, keepdim=True).clamp_min(1)
-    diagonal += damping[:, None] * diagonal + floor
+    limits = torch.finfo(diagonal.dtype)
+    # In units of each parameter's own diagonal, so that neither its unit nor that of the objective matters.
+    diagonal += (damping[:, None] + 8 * limits.eps) * diagonal + limits.tiny
     factor, info = torch.linalg.cholesky_ex(hessian)
     solved = info == 0
     step = -torch.cholesky_solve(equations.gradient[..., None], factor)[..., 0]

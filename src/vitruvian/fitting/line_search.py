@@ -8,8 +8,8 @@ from torch import Tensor
 
 from vitruvian.tensors import TensorRecord
 
-_GROWTH = 10.0
-"""A step grows at most by this factor while nothing bounds it."""
+_GROWTH = (2.0, 10.0)
+"""A step grows by factors between these while nothing bounds it."""
 _MARGIN = 0.1
 """A trial stays this share of the bracket away from its ends."""
 _SHRINK = 0.66
@@ -81,9 +81,13 @@ class LineSearch(TensorRecord):
         slope is negative. A value that is not finite counts as too high.
         """
         t = self.trial
-        slack = _ROUNDING * torch.finfo(cost.dtype).eps * self.start_cost.abs()
+        slack = _ROUNDING * torch.finfo(cost.dtype).eps * torch.maximum(self.start_cost.abs(), cost.abs())
         promised = self.start_cost + conditions.c1 * t * self.start_slope
-        improved = (cost <= promised + slack) & (cost <= self.low_cost + slack) & torch.isfinite(slope)
+        # Where rounding hides which of two values is lower, the slopes tell on which side of the minimum they are.
+        tie = cost >= self.low_cost - slack
+        behind = (slope * (t - self.low) >= 0) & (slope.abs() >= self.low_slope.abs())
+        improved = (cost <= promised + slack) & (cost <= self.low_cost + slack) & ~(tie & behind)
+        improved &= torch.isfinite(cost) & torch.isfinite(slope)
         accepted = improved & (slope.abs() <= -conditions.c2 * self.start_slope)
         ahead = torch.where(self.high > t, slope >= 0, slope <= 0)
         flips = improved & ahead
@@ -113,9 +117,8 @@ class LineSearch(TensorRecord):
 
     def _grown(self, before: "LineSearch") -> Float[Tensor, "batch"]:
         """Next trial beyond `low`, by the cubic through it and the one before."""
-        distance = self.low - before.low
         guess = _cubic_minimum(before.low, before.low_cost, before.low_slope, self.low, self.low_cost, self.low_slope)
-        lowest, highest = self.low + distance, _GROWTH * self.low
+        lowest, highest = _GROWTH[0] * self.low, _GROWTH[1] * self.low
         return torch.where(torch.isfinite(guess), guess, highest).clamp(lowest, highest)
 
     def _zoomed(self, before: "LineSearch") -> Float[Tensor, "batch"]:
