@@ -244,8 +244,8 @@ def person_tiles(
     heat = heat_colors(std_mm, maximum=SCALE_MM)
     tiles = [overlay(photo, mode, camera, colors="mode", samples=8)]
     tiles += [overlay(photo, mesh, camera, colors="neutral", samples=8) for mesh in samples]
-    tiles.append(overlay(photo, mode, camera, colors=heat, samples=8))
-    for mesh, color in ((mode, "mode"), (mode, heat), *((mesh, "neutral") for mesh in samples[:2])):
+    tiles.append(overlay(photo, mode, camera, colors=[heat], samples=8))
+    for mesh, color in ((mode, "mode"), (mode, [heat]), *((mesh, "neutral") for mesh in samples[:1])):
         tiles.append(turned_view(mesh, size=(width, height), colors=color, samples=8)[..., :3])
     return tiles
 
