@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,6 +23,7 @@ from vitruvian.fitting.start import (
     HEAD_WEIGHT,
     LIMB_WEIGHT,
     TRUNK_WEIGHT,
+    StartBank,
     evenly_turned,
     place_in_view,
     turned_orientations,
@@ -32,6 +33,7 @@ from vitruvian.geometry.rotations import orthonormalized
 from vitruvian.keypoints.formats import GROUPS, place_of
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.targets import keypoint_targets
+from vitruvian.priors.pose_bank import PoseBank
 from vitruvian.priors.pose_spaces import PoseSpace
 from vitruvian.tensors import TensorRecord, concatenate_records
 
@@ -48,7 +50,10 @@ class FitConfig:
         solver: Levenberg-Marquardt or L-BFGS; `iterations` of a stage override those of Levenberg-Marquardt.
         num_shape, num_expression: coefficients that are fitted.
         hand_components: principal components per hand.
-        turns: turns about the vertical that are tried, spread evenly.
+        starts: poses of the bank that are tried, those that look most like the keypoints.
+        starts_apart_m: how much they differ at least, mean distance of the points.
+        bank_turns: turns about the vertical in which the poses of the bank are compared.
+        turns: turns about the vertical that are tried where there is no bank (hands, heads) or `starts` is 0.
         sigma_px: expected error of a keypoint in pixels, whatever the size of the person.
         sigma_share: expected error of a keypoint as a share of the size of the person in the picture, added to it.
         min_confidence: keypoints of lower confidence are not used.
@@ -62,6 +67,9 @@ class FitConfig:
     num_shape: int = 10
     num_expression: int = 10
     hand_components: int = 12
+    starts: int = 4
+    starts_apart_m: float = 0.1
+    bank_turns: int = 16
     turns: int = 4
     sigma_px: float = 1.0
     sigma_share: float = 0.004
@@ -75,7 +83,13 @@ class FitConfig:
     def paper() -> "FitConfig":
         """The published schedule: errors in units of a thousandth of the image height, two opposite turns."""
         return FitConfig(
-            schedule=PAPER_SCHEDULE, turns=2, sigma_px=0.0, sigma_share=0.0, upright_seen=0.0, upright_hidden=0.0
+            schedule=PAPER_SCHEDULE,
+            starts=0,
+            turns=2,
+            sigma_px=0.0,
+            sigma_share=0.0,
+            upright_seen=0.0,
+            upright_hidden=0.0,
         )
 
 
@@ -243,8 +257,9 @@ class Fitter:
         people = observed.weights.shape[0]
         owner = torch.arange(people, device=self.body.device)
         if start is None:
-            owner = owner.repeat_interleave(self.config.turns)
-            state = self._turned_starts(observed, owner, rows)
+            count = self.config.turns if self.bank is None else self.config.starts
+            owner = owner.repeat_interleave(count)
+            state = self._starts(observed, owner, rows)
         else:
             if start.rotations.dim() == 5:
                 owner = owner.repeat_interleave(start.rotations.shape[1])
@@ -276,16 +291,36 @@ class Fitter:
             select(rows) if (select := getattr(part.space, "select", None)) else part.space for part in self.parts
         )
 
-    def _turned_starts(
-        self, observed: Observations, owner: Int[Tensor, "start"], rows: Int[Tensor, "person"]
-    ) -> FitState:
-        """One start per person and turn about the vertical, at the mean of every prior."""
-        body = self.body
-        turns = turned_orientations(evenly_turned(self.config.turns), dtype=body.dtype, device=body.device)
+    @cached_property
+    def bank(self) -> StartBank | None:
+        """Poses to start from, seen from all sides; None for bodies without a trunk."""
+        body, config = self.body, self.config
+        if config.starts == 0 or "pelvis" not in body.skeleton.names:
+            return None
+        poses = PoseBank.learnt().rotations.to(body.template)
+        rotations = torch.eye(3, dtype=body.dtype, device=body.device).repeat(len(poses), body.num_joints, 1, 1)
+        rotations[:, : poses.shape[1]] = poses
+        posed = body.with_shape().with_pose(rotations)
+        rows = self.is_body.nonzero()[:, 0]
+        points = posed.points(self.targets.points.select(rows)) - posed.joints[:, :1]
+        return StartBank.of_points(poses, points, config.bank_turns)
+
+    def _starts(self, observed: Observations, owner: Int[Tensor, "start"], rows: Int[Tensor, "person"]) -> FitState:
+        """Starts of each person: poses of the bank, else turns about the vertical at the mean of every prior."""
+        body, config = self.body, self.config
         spaces = self.spaces(rows[owner])
         initial = tuple(s.initial(len(owner), dtype=body.dtype, device=body.device) for s in spaces)
         rotations = self._rotations(initial, spaces)
-        rotations[:, 0] = turns.repeat(len(rows), 1, 1)
+        if self.bank is None:
+            turns = turned_orientations(evenly_turned(config.turns), dtype=body.dtype, device=body.device)
+            rotations[:, 0] = turns.repeat(len(rows), 1, 1)
+        else:
+            keypoints = observed.positions[:, self.is_body], observed.weights[:, self.is_body]
+            found = self.bank.nearest(
+                *keypoints, observed.camera, count=config.starts, apart_m=config.starts_apart_m
+            ).flatten()
+            poses = self.bank.start(found)
+            rotations[:, : poses.shape[1]] = poses
         posed = body.with_shape().with_pose(rotations)
         points = posed.points(self.targets.points) - posed.joints[:, :1]
         turn, root = place_in_view(

@@ -63,10 +63,10 @@ PAPER_SCHEDULE = (
 """The published weights (SMPLify-X); they expect an error unit of image height / 1000, see `FitConfig.paper`."""
 
 DEFAULT_SCHEDULE = (
-    Stage("orientation", robust_scale=100.0, articulated=False, iterations=6, keep=3),
-    Stage("trunk", pose=6.0, shape=4.0, robust_scale=40.0, iterations=6, keep=2),
-    Stage("limbs", pose=2.0, shape=2.0, robust_scale=20.0, iterations=8, keep=1),
-    Stage("hands", pose=1.0, hands=2.0, robust_scale=15.0, hand_keypoints=0.3, iterations=8),
+    Stage("orientation", robust_scale=100.0, articulated=False, iterations=5),
+    Stage("trunk", pose=2.0, shape=4.0, robust_scale=40.0, iterations=6, keep=3),
+    Stage("limbs", pose=1.5, shape=2.0, robust_scale=20.0, iterations=8, keep=2),
+    Stage("hands", pose=1.0, hands=2.0, robust_scale=15.0, hand_keypoints=0.3, iterations=6, keep=1),
     Stage("full", pose=1.0, robust_scale=10.0, hand_keypoints=1.0, face_keypoints=1.0, iterations=15),
 )
 """Our own schedule, in units of the expected error of the keypoints: a weight of 1 is a prior at its own scale."""

@@ -1,13 +1,15 @@
 """Where a fit starts: orientation, distance and place of the person in front of the camera."""
 
 import math
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import exp_so3
+from vitruvian.tensors import TensorRecord
 
 MIN_DEPTH_M = 0.2
 MAX_DEPTH_M = 200.0
@@ -15,6 +17,10 @@ MAX_DEPTH_M = 200.0
 # How much the points of each part of the body say about where "up" is in the picture.
 TRUNK_WEIGHT, HEAD_WEIGHT, LIMB_WEIGHT = 1.0, 0.5, 0.1
 UPRIGHT_PRIOR = 0.15
+TILT_COST = 0.1
+"""Misfit that a turn in the picture plane by 90 degrees is worth."""
+SHORTLIST = 64
+BLOCKED_COST = 10.0
 
 
 def camera_from_body(*, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "3 3"]:
@@ -71,3 +77,76 @@ def place_in_view(
 def evenly_turned(count: int) -> tuple[float, ...]:
     """`count` turns about the vertical, the first facing the camera."""
     return tuple(2 * math.pi * k / count for k in range(count))
+
+
+@dataclass(frozen=True, eq=False)
+class StartBank(TensorRecord):
+    """Poses of a bank, turned about the vertical, as flat pictures: what a fit compares keypoints with.
+
+    `planes (M, K)` are the points of candidate m as complex numbers x + iy in the plane parallel to the picture, about
+    the root; candidate m is pose `m // turns` turned by `m % turns`.
+    """
+
+    rotations: Float[Tensor, "pose joint 3 3"]
+    turns: Float[Tensor, "turn 3 3"]
+    points: Float[Tensor, "candidate point 3"]
+    planes: Tensor
+
+    @staticmethod
+    def of_points(
+        rotations: Float[Tensor, "pose joint 3 3"],
+        points: Float[Tensor, "pose point 3"],
+        num_turns: int,
+    ) -> "StartBank":
+        """From the points of every pose about its root, in a world with y up."""
+        turns = turned_orientations(evenly_turned(num_turns), dtype=points.dtype, device=points.device)
+        seen = (points[:, None] @ turns.transpose(-1, -2)).flatten(0, 1)
+        return StartBank(rotations, turns, seen, torch.complex(seen[..., 0], seen[..., 1]))
+
+    def nearest(
+        self,
+        positions: Float[Tensor, "batch point 2"],
+        weights: Float[Tensor, "batch point"],
+        camera: Camera,
+        *,
+        count: int,
+        apart_m: float,
+    ) -> Int[Tensor, "batch count"]:
+        """The candidates that explain the keypoints best under a similarity of the picture, unlike each other.
+
+        Candidates are taken by their misfit, leaving out those within `apart_m` (mean distance of the points, in the
+        camera's orientation) of one already taken, as long as there are others.
+        """
+        eps = torch.finfo(weights.dtype).tiny ** 0.5
+        w = weights / weights.sum(-1, keepdim=True).clamp_min(eps)
+        rays = (positions - camera.center_px[:, None]) / camera.focal_px[:, None]
+        x = torch.complex(rays[..., 0], rays[..., 1])
+        dx = x - (w * x).sum(-1, keepdim=True)
+        wc = w.to(dx.dtype)
+        correlation = (wc * dx) @ self.planes.conj().T
+        variance = w @ (self.planes.abs() ** 2).T - (wc @ self.planes.T).abs() ** 2
+        scale = variance.clamp_min(eps).sqrt() * (w * dx.abs() ** 2).sum(-1, keepdim=True).clamp_min(eps).sqrt()
+        correlation = correlation / scale
+        turn = torch.angle(correlation + UPRIGHT_PRIOR)
+        along = (correlation * torch.polar(torch.ones_like(turn), -turn)).real.clamp(0, 1)
+        misfit = 1 - along**2 + TILT_COST * (1 - torch.cos(turn))
+        shortlist = misfit.topk(min(SHORTLIST, misfit.shape[1]), dim=1, largest=False)
+        return shortlist.indices.gather(1, self._spread(shortlist.indices, shortlist.values, w, count, apart_m))
+
+    def _spread(self, indices: Tensor, misfit: Tensor, w: Tensor, count: int, apart_m: float) -> Tensor:
+        candidates = self.points[indices]
+        chosen = [misfit.argmin(1)]
+        blocked = torch.zeros_like(misfit, dtype=torch.bool)
+        for _ in range(count - 1):
+            last = candidates.gather(1, chosen[-1][:, None, None, None].expand(-1, 1, *candidates.shape[2:]))
+            distance = ((candidates - last).norm(dim=-1) * w[:, None]).sum(-1)
+            blocked = blocked | (distance < apart_m)
+            blocked.scatter_(1, chosen[-1][:, None], True)
+            chosen.append((misfit + blocked * BLOCKED_COST).argmin(1))
+        return torch.stack(chosen, dim=1)
+
+    def start(self, candidates: Int[Tensor, "start"]) -> Float[Tensor, "start joint 3 3"]:
+        """Rotations of candidates, the root turned and in the camera's orientation."""
+        rotations = self.rotations[candidates // len(self.turns)].clone()
+        rotations[:, 0] = self.turns[candidates % len(self.turns)] @ rotations[:, 0]
+        return rotations
