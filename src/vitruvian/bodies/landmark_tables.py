@@ -5,7 +5,6 @@ The face is drawn, MediaPipe's face mesh is found in the picture, and each landm
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -63,7 +62,7 @@ def face_landmark_tables(
     Raises:
         InputError: no face was found in the picture.
     """
-    picture, raster, view = _portrait(vertices, faces, head, eyes, size)
+    picture, raster = _portrait(vertices, faces, head, eyes, size)
     found = _detect(picture)
     skin = np.isin(raster.face, head)
     ids, coords = _cast(found[list(INNER_IDS)], raster, skin)
@@ -186,7 +185,7 @@ def _contour_tables(
 
 def _portrait(
     vertices: np.ndarray, faces: np.ndarray, head: np.ndarray, eyes: np.ndarray, size: int
-) -> tuple[UInt8[np.ndarray, "h w 3"], Raster, Any]:
+) -> tuple[UInt8[np.ndarray, "h w 3"], Raster]:
     """A frontal portrait with skin, eyes and a darker iris, seen from 1.5 m."""
     corner_points = vertices[faces[head]].reshape(-1, 3)
     low, high = corner_points.min(0), corner_points.max(0)
@@ -198,9 +197,7 @@ def _portrait(
     pixels = pixels + size / 2
     raster = rasterise(pixels, depth, faces, np.concatenate((head, eyes)), size)
     seen = raster.face >= 0
-    normals = np.cross(
-        vertices[faces[:, 1]] - vertices[faces[:, 0]], vertices[faces[:, 2]] - vertices[faces[:, 0]]
-    )
+    normals = np.cross(vertices[faces[:, 1]] - vertices[faces[:, 0]], vertices[faces[:, 2]] - vertices[faces[:, 0]])
     smooth = np.zeros_like(vertices)
     for k in range(3):
         np.add.at(smooth, faces[:, k], normals)
@@ -218,7 +215,7 @@ def _portrait(
         pupil = np.array([ball[:, 0].mean(), ball[:, 1].mean(), ball[:, 2].max()])
         colour[is_eye & (np.linalg.norm(surface - pupil, axis=-1) < 0.0062)] = (60, 45, 35)
     picture = np.where(seen[..., None], colour * shade[..., None], 225.0)
-    return picture.clip(0, 255).astype(np.uint8), raster, pixels
+    return picture.clip(0, 255).astype(np.uint8), raster
 
 
 def _detect(picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "468 2"]:
@@ -239,9 +236,7 @@ def _detect(picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "468 2"]:
 def _cast(pixels: np.ndarray, raster: Raster, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Face and barycentric coordinates under each pixel, or under the nearest usable pixel."""
     rows, columns = usable.nonzero()
-    nearest = [
-        int(np.hypot(columns + 0.5 - x, rows + 0.5 - y).argmin()) for x, y in pixels
-    ]
+    nearest = [int(np.hypot(columns + 0.5 - x, rows + 0.5 - y).argmin()) for x, y in pixels]
     at = (rows[nearest], columns[nearest])
     return raster.face[at], raster.barycentric[at]
 

@@ -120,9 +120,7 @@ def fit_joint_regressor(
     return regressor
 
 
-def bone_transforms(
-    skeleton: Skeleton, registrations: PosedRegistrations
-) -> Float[Tensor, "body joint 3 4"]:
+def bone_transforms(skeleton: Skeleton, registrations: PosedRegistrations) -> Float[Tensor, "body joint 3 4"]:
     """Transforms that take each body's rest pose to its pose, bone by bone."""
     G, joints = forward_kinematics(skeleton, registrations.rotations, registrations.rest_joints)
     shift = joints - (G @ registrations.rest_joints[..., None])[..., 0]

@@ -1,4 +1,4 @@
-"""The open body that lies inside the package: reading its compact files, writing them, and full SMPL-X export.
+"""The open body that lies inside the package, read from its compact files.
 
 The files in `resources/open_body`: `topology.npz` holds what all genders share (faces, UV, skinning, correctives,
 expression, landmarks, hands), `shape_<gender>.npz` the template and shape space of one. Directions are integers with
@@ -9,9 +9,7 @@ import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ from vitruvian.bodies.families import GENDERS, SMPLX_KEYPOINT_VERTICES
 from vitruvian.bodies.landmarks import FaceLandmarks
 from vitruvian.bodies.model import BodyModel, HandBases
 from vitruvian.bodies.skeletons import SMPLX
-from vitruvian.errors import InputError, ModelFileError, OutputError
+from vitruvian.errors import InputError, ModelFileError
 
 TOPOLOGY_FILE = "topology.npz"
 ROUNDING_M = 1e-5
@@ -34,9 +32,7 @@ def shape_file(gender: str) -> str:
     return f"shape_{gender}.npz"
 
 
-def open_body(
-    gender: str = "neutral", *, num_shape: int | None = None, num_expression: int | None = None
-) -> BodyModel:
+def open_body(gender: str = "neutral", *, num_shape: int | None = None, num_expression: int | None = None) -> BodyModel:
     """The open body: SMPL-X skeleton, rest pose, keypoint vertex ids and parameters, float32 on the CPU.
 
     Args:
@@ -89,7 +85,9 @@ def replace_hand_basis(
     arrays = (left_mean, left_components, right_mean, right_components)
     for array, ndim in zip(arrays, (1, 2, 1, 2), strict=True):
         if np.ndim(array) != ndim or np.shape(array)[-1] != 45 or not np.isfinite(array).all():
-            raise InputError("not a hand basis", seen=np.shape(array), expected="finite (45,) means, (K, 45) components")
+            raise InputError(
+                "not a hand basis", seen=np.shape(array), expected="finite (45,) means, (K, 45) components"
+            )
     return replace(model, hands=HandBases(*(torch.as_tensor(np.asarray(a)).to(model.template) for a in arrays)))
 
 
@@ -129,7 +127,9 @@ def _read(path: Any) -> tuple[dict[str, np.ndarray], str]:
         raise ModelFileError("a file of the open body is damaged", seen=path.name, expected="an npz file") from error
 
 
-def _assemble(topology: Mapping[str, np.ndarray], shape: Mapping[str, np.ndarray], gender: str, digest: str) -> BodyModel:
+def _assemble(
+    topology: Mapping[str, np.ndarray], shape: Mapping[str, np.ndarray], gender: str, digest: str
+) -> BodyModel:
     template = shape["template"].astype(np.float32)
     num_vertices, num_joints = len(template), len(SMPLX)
     shape_dirs = Quantised(shape["shape_dirs"], shape["shape_scales"]).values
@@ -200,60 +200,3 @@ def _correctives(topology: Mapping[str, np.ndarray], num_vertices: int) -> PoseC
         num_vertices=num_vertices,
         num_features=9 * (len(SMPLX) - 1),
     )
-
-
-def smplx_arrays(model: BodyModel) -> dict[str, np.ndarray]:
-    """The model in the full SMPL-X file schema (dense, float32): what any SMPL-X tool reads."""
-    num_shape, num_expression = 300, 100
-    shapedirs = np.zeros((model.num_vertices, 3, num_shape + num_expression), np.float32)
-    shapedirs[..., : model.num_shape] = model.shape_dirs.cpu().numpy()
-    shapedirs[..., num_shape : num_shape + model.num_expression] = model.expression_dirs.cpu().numpy()
-    posedirs = np.zeros((model.num_vertices, 3, 9 * (model.num_joints - 1)), np.float32)
-    if model.correctives is not None:
-        posedirs[:] = model.correctives.rows(torch.arange(model.num_vertices)).cpu().numpy()
-    parents = np.array(model.skeleton.parents, dtype=np.int64)
-    parents[0] = 2**32 - 1
-    arrays = {
-        "v_template": model.template.cpu().numpy(),
-        "shapedirs": shapedirs,
-        "posedirs": posedirs,
-        "J_regressor": model.joint_regressor.cpu().numpy(),
-        "weights": model.skinning_weights.cpu().numpy(),
-        "kintree_table": np.stack((parents, np.arange(model.num_joints))),
-        "f": model.faces.cpu().numpy().astype(np.uint32),
-        "num_shape_coefficients": np.array(model.num_shape),
-        "num_expression_coefficients": np.array(model.num_expression),
-    }
-    if model.hands is not None:
-        arrays |= {
-            "hands_meanl": model.hands.left_mean.cpu().numpy(),
-            "hands_componentsl": model.hands.left_components.cpu().numpy(),
-            "hands_meanr": model.hands.right_mean.cpu().numpy(),
-            "hands_componentsr": model.hands.right_components.cpu().numpy(),
-        }
-    if model.uv is not None and model.uv_faces is not None:
-        arrays |= {"vt": model.uv.cpu().numpy(), "ft": model.uv_faces.cpu().numpy().astype(np.uint32)}
-    return arrays | _landmark_arrays()
-
-
-@cache
-def _landmark_arrays() -> dict[str, np.ndarray]:
-    topology, _ = _read(files("vitruvian") / "resources" / "open_body" / TOPOLOGY_FILE)
-    names = ("lmk_faces_idx", "lmk_bary_coords", "dynamic_lmk_faces_idx", "dynamic_lmk_bary_coords")
-    return {name: topology[name] for name in names}
-
-
-def save_smplx_npz(model: BodyModel, path: Path) -> Path:
-    """Write the open body as a full SMPL-X `.npz` (about 120 MB uncompressed; compressed here).
-
-    Raises:
-        InputError: the model is not the open body.
-        OutputError: the file cannot be written.
-    """
-    if model.family != "open":
-        raise InputError("only the open body is exported", seen=model.family, expected="open")
-    try:
-        np.savez_compressed(path, **smplx_arrays(model))
-    except OSError as error:
-        raise OutputError("the model cannot be written", seen=str(error), expected=f"a writable path {path}") from error
-    return path

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,16 @@ from torch import Tensor
 from vitruvian.bodies.learning import LinearSpace, PosedRegistrations, project
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import read_open_body
-from vitruvian.bodies.open_body_learning import (
+from vitruvian.bodies.open_body_people import (
     BodyPoser,
     LearnBodyConfig,
-    LearntBody,
     Registrations,
     anchored,
-    config_as_json,
+    no_progress,
     posed_batches,
     to_t_pose,
 )
+from vitruvian.bodies.open_body_writing import LearntBody
 from vitruvian.bodies.registration_posing import RegistrationPoser
 from vitruvian.bodies.registrations_anny import AnnySource, RestBodies
 from vitruvian.bodies.skeletons import SMPLX
@@ -56,8 +57,7 @@ def measure_body(
     return {
         "held_out_bodies": len(vertices),
         "shape_rms_mm": {
-            gender: shape_errors_mm(space_of(models[gender]), people[gender], COMPONENTS_MEASURED)
-            for gender in models
+            gender: shape_errors_mm(space_of(models[gender]), people[gender], COMPONENTS_MEASURED) for gender in models
         },
         "joint_regressor_mm": regressor_errors_mm(models["neutral"], vertices, joints),
         "pose_correctives_mm": corrective_errors_mm(models["neutral"], held_out, poser.poser, config),
@@ -148,7 +148,7 @@ def reach_figures(
 
     grid = [(g, h, w) for g in ("female", "male") for h in REACH_HEIGHTS_CM for w in REACH_BUILDS]
     bodies = anchored(grid_bodies(source, grid, body), poser.anchors)
-    people = to_t_pose(poser.poser, bodies, lambda step, share: None, "reach")
+    people = to_t_pose(poser.poser, bodies, no_progress, "reach")
     space = space_of(models["neutral"])
     dirs = space.dirs.flatten(0, 1).double().numpy()
     rms, largest = [], []
@@ -279,3 +279,11 @@ The configuration and all figures are in `card.json`.
 
 def _pair(figures: Mapping[str, float]) -> str:
     return f"{figures['mean']:.2f} / {figures['percentile_99']:.2f} mm"
+
+
+def config_as_json(config: LearnBodyConfig) -> dict[str, Any]:
+    """The configuration without the output folder, as plain values."""
+    values = asdict(config)
+    del values["output"]
+    out: dict[str, Any] = json.loads(json.dumps(values))
+    return out

@@ -173,9 +173,7 @@ def smoothing_operator(faces: Int[Tensor, "face 3"], num_vertices: int, rest: Fl
     return torch.sparse_coo_tensor(torch.stack((rows, columns)), values, (num_vertices,) * 2).coalesce()
 
 
-def twist_angle(
-    rotations: Float[Tensor, "*batch 3 3"], axes: Float[Tensor, "*batch 3"]
-) -> Float[Tensor, "*batch"]:
+def twist_angle(rotations: Float[Tensor, "*batch 3 3"], axes: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
     """Signed angle φ of the twist in R = swing · twist(φ about the axis), in (−π, π]."""
     quaternion = matrix_to_quaternion(rotations)  # (x, y, z, w)
     along = (quaternion[..., :3] * axes).sum(-1)

@@ -91,7 +91,7 @@ def _leg(G: Tensor, joints: Tensor, side: str, sign: float) -> None:
 
 
 def _align(first: Tensor, second: Tensor, to_first: Tensor, to_second: Tensor) -> Float[Tensor, "body 3 3"]:
-    """Rotation that takes the direction `first` to `to_first` and the part of `second` normal to it to `to_second`'s."""
+    """Rotation that takes `first` to the direction `to_first`, and `second` as near to `to_second` as that allows."""
     return _frame(to_first, to_second) @ _frame(first, second).mT
 
 
