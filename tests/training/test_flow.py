@@ -148,7 +148,7 @@ def test_baselines_learn_beside_the_network(
     )
     for name in ("deterministic", *MULTIPLE):
         assert seen[-1][name] < seen[0][name]
-    baselines = Baselines(network)
+    baselines = Baselines(network).requires_grad_(False)
     load_strictly(baselines, read_weights(tmp_path / "baselines.safetensors")[0])
     context = torch.randn(5, NETWORK.num_context, generator=torch.Generator().manual_seed(0))
     for name in MULTIPLE:

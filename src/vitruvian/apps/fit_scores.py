@@ -19,12 +19,11 @@ from vitruvian.data.synthetic import SyntheticBatch
 from vitruvian.fitting.fit import FitConfig, fit_keypoints
 from vitruvian.fitting.fit_views import ViewsConfig, fit_views
 from vitruvian.fitting.parts import body_prior
-from vitruvian.geometry.cameras import Camera
-from vitruvian.keypoints.observations import Keypoints
 from vitruvian.recovery.estimates import place
 from vitruvian.recovery.losses import RestJoints
 from vitruvian.recovery.network import PoseNetwork
 from vitruvian.recovery.posterior import infer
+from vitruvian.tensors import Record
 
 VIEW_COUNTS = (1, 2, 4, 8)
 GRID: Mapping[str, ErrorModel] = {
@@ -142,12 +141,16 @@ def score_views(
         if views == 1:
             params = fit_keypoints(body, some.keypoints, some.camera, prior=prior, start=start).params
         else:
-            keypoints: Keypoints = some.keypoints.map(lambda x, v=views: x.unflatten(0, (count, v)))
-            camera: Camera = some.camera.map(lambda x, v=views: x.unflatten(0, (count, v)))
+            keypoints, camera = _by_view(some.keypoints, views), _by_view(some.camera, views)
             found = fit_views(body, keypoints, camera, config=ViewsConfig(), prior=prior, start=start)
             params = found.params.map(lambda x: x.flatten(0, 1))
         fitted[str(views)] = asdict(_errors(params, some, rest))
     return {"multiview": fitted, "multiview_averaged": averaged}
+
+
+def _by_view(record: Record, views: int) -> Record:
+    """One row per (person, view) split into people and views."""
+    return record.map(lambda x: x.unflatten(0, (-1, views)))
 
 
 def average_rotations(rotations: Tensor) -> Tensor:

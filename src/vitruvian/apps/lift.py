@@ -12,6 +12,7 @@ from torch import Tensor
 from vitruvian.apps.distribution_config import LiftKeypoints
 from vitruvian.apps.inputs import Failure, InputOptions, gather
 from vitruvian.apps.progress import Progress, silent
+from vitruvian.apps.regress import repeated
 from vitruvian.fits import config_json, package_version
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.formats import get_format
@@ -66,7 +67,7 @@ def lift_keypoints(
         return LiftOutcome(None, gathered.failures, folder, gathered.notes)
     counts = [len(picture.keypoints.confidence) for picture in gathered.pictures]
     keypoints = concatenate_records([picture.keypoints.to_format(config.skeleton) for picture in gathered.pictures])
-    cameras = [p.camera.map(lambda x, n=n: x.expand(n, -1)) for p, n in zip(gathered.pictures, counts, strict=True)]
+    cameras = [repeated(p.camera, n) for p, n in zip(gathered.pictures, counts, strict=True)]
     lifted = lift(keypoints, concatenate_records(cameras), lifter=shipped_lifter(config.skeleton))
     generator = torch.Generator().manual_seed(config.seed)
     skeletons = torch.cat((lifted.mode()[None], lifted.sample(config.n, generator=generator)))

@@ -62,17 +62,21 @@ def people_and_cameras(
             "the size of the picture is not known", expected="a camera", hint="Camera.from_image_size(width, height)"
         )
     if camera.focal_px.dim() == 1:
-        camera = camera.map(lambda x: x.expand(count, -1))
+        camera = repeated(camera, count)
     if camera.focal_px.shape[0] != count:
         raise InputError("one camera per person is needed", seen=camera.focal_px.shape[0], expected=count)
     return people, camera
 
 
+def repeated(camera: Camera, count: int) -> Camera:
+    """One camera for each of `count` people."""
+    return camera.map(lambda x: x.expand(count, -1))
+
+
 def _camera_of(picture: PeopleInImage) -> Camera:
     if picture.image_size is None:
         raise InputError("the size of the picture is not known", seen=picture.image, expected="width and height")
-    one = Camera.from_image_size(*picture.image_size, focal_px=picture.focal_px)
-    return one.map(lambda x: x.expand(len(picture), -1))
+    return repeated(Camera.from_image_size(*picture.image_size, focal_px=picture.focal_px), len(picture))
 
 
 def flow_prior(posterior: BodyPosterior, *, hands: bool = True) -> BodyPrior:
@@ -110,4 +114,13 @@ def flow_start(
     return together[energy.argmin(0), people]
 
 
-__all__ = ["BodyPosterior", "PlacedPoses", "PoseSamples", "flow_prior", "flow_start", "people_and_cameras", "regress"]
+__all__ = [
+    "BodyPosterior",
+    "PlacedPoses",
+    "PoseSamples",
+    "flow_prior",
+    "flow_start",
+    "people_and_cameras",
+    "regress",
+    "repeated",
+]

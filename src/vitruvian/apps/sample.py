@@ -14,7 +14,7 @@ from torch import Tensor
 from vitruvian.apps.distribution_config import SamplePhotographs
 from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, gather
 from vitruvian.apps.progress import Progress, silent
-from vitruvian.apps.regress import people_and_cameras
+from vitruvian.apps.regress import people_and_cameras, repeated
 from vitruvian.apps.results import LONGEST_SIDE_PX
 from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.open_body import open_body
@@ -207,7 +207,7 @@ def _plain(values: Tensor) -> np.ndarray:
 def _all_people(pictures: Sequence[SourcePicture]) -> tuple[Any, Camera]:
     keypoints = concatenate_records([picture.keypoints.to_format(pictures[0].keypoints.format) for picture in pictures])
     counts = [len(picture.keypoints.confidence) for picture in pictures]
-    cameras = [p.camera.map(lambda x, n=n: x.expand(n, -1)) for p, n in zip(pictures, counts, strict=True)]
+    cameras = [repeated(p.camera, n) for p, n in zip(pictures, counts, strict=True)]
     return people_and_cameras(keypoints, concatenate_records(cameras))
 
 
@@ -245,8 +245,12 @@ def person_tiles(
     tiles = [overlay(photo, mode, camera, colors="mode", samples=8)]
     tiles += [overlay(photo, mesh, camera, colors="neutral", samples=8) for mesh in samples]
     tiles.append(overlay(photo, mode, camera, colors=[heat], samples=8))
-    for mesh, color in ((mode, "mode"), (mode, [heat]), *((mesh, "neutral") for mesh in samples[:1])):
-        tiles.append(turned_view(mesh, size=(width, height), colors=color, samples=8)[..., :3])
+
+    def aside(mesh: Mesh, colors: str | list[np.ndarray]) -> np.ndarray:
+        return turned_view(mesh, size=(width, height), colors=colors, samples=8)[..., :3]
+
+    tiles += [aside(mode, "mode"), aside(mode, [heat])]
+    tiles += [aside(mesh, "neutral") for mesh in samples[:1]]
     return tiles
 
 
