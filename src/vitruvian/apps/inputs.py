@@ -100,6 +100,8 @@ def gather(
     photographs = [file for file in files if file.suffix.lower() != ".json"]
     by_stem: dict[str, Path] | None = None
     if options.keypoints is not None:
+        if not options.keypoints.exists():
+            raise InputError("the keypoint folder does not exist", seen=options.keypoints)
         given = keypoint_files(options.keypoints) if options.keypoints.is_dir() else (options.keypoints,)
         if not given:
             raise InputError("no keypoint files in the folder", seen=options.keypoints, expected="*_keypoints.json")
