@@ -35,7 +35,7 @@ SPACING_M = 0.02
 TEST_SUBJECTS = ("02", "05", "12", "127", "135", "32")
 VALIDATION_SUBJECTS = ("03", "09", "26")
 _UNNAMED = "unnamed-"
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 
 Split = Literal["train", "val", "test"]
 

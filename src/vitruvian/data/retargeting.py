@@ -32,12 +32,19 @@ class BoneMap:
         direction: where the bone points in the source's reference pose, for skeletons whose joints do not tell.
             Without `toward` and `direction` the bone is not laid onto the T-pose, only the reference pose counts.
         hinge: world axis, in the source's reference pose, that corresponds to `T_POSE_HINGES` of the body joint.
+        at: source joint at whose position the body joint lies, where that is not (the first) `source`.
     """
 
     source: str | tuple[str, str]
     toward: str | None = None
     direction: Vector | None = None
     hinge: Vector | None = None
+    at: str | None = None
+
+    @property
+    def position(self) -> str:
+        """Source joint at whose position the body joint lies."""
+        return self.at or _first(self.source)
 
 
 @dataclass(frozen=True)
@@ -62,10 +69,9 @@ class BodyMotion(TensorRecord):
     frame_rate: float
 
 
-# Where the bones of an idealised T-pose point: straight legs, level arms. Ankle to ball of the foot falls by FOOT_SLOPE.
-FOOT_SLOPE = 0.44
+# Where the bones of an idealised T-pose point: straight legs, level arms, flat feet whose bone falls by 18°.
 _DOWN, _FORWARD = (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)
-_FOOT = (0.0, -0.4259, 0.9048)
+_FOOT = (0.0, -0.309, 0.951)
 T_POSE_DIRECTIONS: dict[str, Vector] = {
     "left_hip": _DOWN, "right_hip": _DOWN, "left_knee": _DOWN, "right_knee": _DOWN, "left_ankle": _FOOT,
     "right_ankle": _FOOT, "left_foot": _FORWARD, "right_foot": _FORWARD, "left_shoulder": (1.0, 0.0, 0.0),
@@ -99,18 +105,38 @@ def retarget(motion: Motion, skeleton_map: SkeletonMap, *, calibration: Calibrat
         InputError: where the skeleton lacks a joint that the map names.
     """
     reference, motion = split_reference(motion, skeleton_map)
+    world = world_rotations(motion, reference, skeleton_map, calibration=calibration)
+    to_y_up = _to_y_up(skeleton_map.up).to(world)
+    parents = torch.tensor([max(parent, 0) for parent in SMPLX.parents])
+    local = world[:, parents].mT @ world
+    local[:, 0] = to_y_up @ world[:, 0]
+    return BodyMotion(local, motion.root_positions @ to_y_up.T, motion.frame_rate)
+
+
+def world_rotations(
+    motion: Motion, reference: Motion, skeleton_map: SkeletonMap, *, calibration: Calibration | None = None
+) -> Float[Tensor, "frame 55 3 3"]:
+    """World rotations of the body joints in the source's own axes; joints that the map leaves out follow their parent.
+
+    Args:
+        motion: the clip.
+        reference: one frame of the same skeleton in its reference pose.
+        skeleton_map: reading of the skeleton.
+        calibration: slopes of the flat foot.
+    """
     directions = reference_directions(reference, skeleton_map)
     rotations, then = motion.world()[0], reference.world()[0]
-    world: dict[str, Tensor] = {}
+    known: dict[str, Tensor] = {}
     for name, bone in skeleton_map.bones.items():
-        turned = _source_rotation(motion, rotations, bone) @ _source_rotation(motion, then, bone).transpose(-1, -2)
-        align = _alignment(name, bone, directions[name], calibration) if name in directions else torch.eye(3).to(turned)
-        world[name] = turned @ align
-    _share_forearm_twist(world, skeleton_map.forearm_twist_share)
-    to_y_up = _to_y_up(skeleton_map.up).to(rotations)
-    return BodyMotion(
-        _local_rotations(world, to_y_up), motion.root_positions @ to_y_up.T, motion.frame_rate
-    )
+        turned = _source_rotation(motion, rotations, bone) @ _source_rotation(motion, then, bone).mT
+        if name in directions:
+            turned = turned @ _alignment(name, bone, directions[name], calibration)
+        known[name] = turned
+    _share_forearm_twist(known, skeleton_map.forearm_twist_share)
+    world: list[Tensor] = []
+    for name, parent in zip(SMPLX.names, SMPLX.parents, strict=True):
+        world.append(known[name] if name in known else world[parent])
+    return torch.stack(world, dim=1)
 
 
 def split_reference(motion: Motion, skeleton_map: SkeletonMap) -> tuple[Motion, Motion]:
@@ -136,9 +162,7 @@ def align_directions(
     return _frame(direction, hinge) @ _frame(target_direction, target_hinge).T
 
 
-def reference_directions(
-    reference: Motion, skeleton_map: SkeletonMap
-) -> dict[str, Float[Tensor, "3"]]:
+def reference_directions(reference: Motion, skeleton_map: SkeletonMap) -> dict[str, Float[Tensor, "3"]]:
     """Unit direction, in the source's reference pose, of every bone that the map lays onto the T-pose."""
     rotations, positions = (x[0] for x in reference.world())
     directions: dict[str, Tensor] = {}
@@ -158,7 +182,7 @@ def reference_directions(
 def bone_rotations(motion: Motion, reference: Motion, bone: BoneMap) -> Float[Tensor, "frame 3 3"]:
     """World rotation of a source bone, measured from the reference pose."""
     now = _source_rotation(motion, motion.world()[0], bone)
-    return now @ _source_rotation(reference, reference.world()[0], bone).transpose(-1, -2)
+    return now @ _source_rotation(reference, reference.world()[0], bone).mT
 
 
 def _first(source: str | tuple[str, str]) -> str:
@@ -169,7 +193,7 @@ def _source_rotation(motion: Motion, rotations: Tensor, bone: BoneMap) -> Float[
     if isinstance(bone.source, str):
         return rotations[..., motion.index(bone.source), :, :]
     a, b = (rotations[..., motion.index(name), :, :] for name in bone.source)
-    return a @ exp_so3(0.5 * log_so3(a.transpose(-1, -2) @ b))
+    return a @ exp_so3(0.5 * log_so3(a.mT @ b))
 
 
 def _frame(direction: Tensor, hinge: Tensor) -> Float[Tensor, "3 3"]:
@@ -184,13 +208,15 @@ def _alignment(
 ) -> Float[Tensor, "3 3"]:
     target, target_hinge = (torch.tensor(table[name]).to(direction) for table in (T_POSE_DIRECTIONS, T_POSE_HINGES))
     hinge = None if bone.hinge is None else torch.tensor(bone.hinge).to(direction)
-    align = align_directions(direction, target, hinge, target_hinge)
-    if calibration is not None and name in calibration.foot_slope:
-        # Standing flat, the bone falls more than in the reference pose by this angle: count that as the T-pose.
-        axis = target_hinge if hinge is None else hinge / hinge.norm()
-        extra = calibration.foot_slope[name] - slope(direction, axis)
-        align = exp_so3(extra * axis).T @ align
-    return align
+    if calibration is None or name not in calibration.foot_slope:
+        return align_directions(direction, target, hinge, target_hinge)
+    # The person's flat foot is the body's flat foot, whatever the slopes of their bones: align the rest, and count the
+    # pitch from the reference pose to the flat foot as none.
+    axis = target_hinge if hinge is None else hinge / hinge.norm()
+    pitch = slope(direction, axis)
+    level = torch.stack((torch.zeros_like(pitch), -torch.sin(pitch), torch.cos(pitch)))
+    extra = calibration.foot_slope[name] - pitch
+    return exp_so3(extra * axis).mT @ align_directions(direction, level, hinge, target_hinge)
 
 
 def slope(direction: Float[Tensor, "*frame 3"], hinge: Float[Tensor, "*#frame 3"]) -> Float[Tensor, "*frame"]:
@@ -206,7 +232,7 @@ def _share_forearm_twist(world: dict[str, Tensor], share: float) -> None:
         if f"{side}_wrist" not in world or f"{side}_elbow" not in world:
             continue
         elbow = world[f"{side}_elbow"]
-        relative = elbow.transpose(-1, -2) @ world[f"{side}_wrist"]
+        relative = elbow.mT @ world[f"{side}_wrist"]
         twist = share * twist_angle(relative, torch.tensor((axis, 0.0, 0.0)).to(elbow))
         world[f"{side}_elbow"] = elbow @ exp_so3(twist[..., None] * torch.tensor((axis, 0.0, 0.0)).to(elbow))
 
@@ -214,7 +240,7 @@ def _share_forearm_twist(world: dict[str, Tensor], share: float) -> None:
 def twist_angle(rotation: Float[Tensor, "*batch 3 3"], axis: Float[Tensor, "3"]) -> Float[Tensor, "*batch"]:
     """Angle about a unit axis in the decomposition rotation = swing · twist."""
     trace = rotation.diagonal(dim1=-2, dim2=-1).sum(-1)
-    skewed = rotation - rotation.transpose(-1, -2)
+    skewed = rotation - rotation.mT
     vector = torch.stack((skewed[..., 2, 1], skewed[..., 0, 2], skewed[..., 1, 0]), dim=-1)
     # Quaternion (w, v) ∝ (1 + trace, vector); the twist is the part of v along the axis.
     return 2 * torch.atan2((vector * axis).sum(-1), 1 + trace)
@@ -226,20 +252,3 @@ def _to_y_up(up: str) -> Float[Tensor, "3 3"]:
     if up == "z":
         return torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
     raise InputError("unknown up axis", seen=up, expected="y or z")
-
-
-def _local_rotations(world: dict[str, Tensor], to_y_up: Tensor) -> Float[Tensor, "frame 55 3 3"]:
-    """World rotations by name → rotations relative to the parent joint; missing joints follow their parent."""
-    turned: list[Tensor] = []
-    local: list[Tensor] = []
-    for name, parent in zip(SMPLX.names, SMPLX.parents, strict=True):
-        if parent < 0:
-            turned.append(to_y_up @ world[name])
-            local.append(turned[0])
-        elif name in world:
-            turned.append(to_y_up @ world[name])
-            local.append(turned[parent].transpose(-1, -2) @ turned[-1])
-        else:
-            turned.append(turned[parent])
-            local.append(torch.eye(3).to(turned[0]).expand_as(turned[0]))
-    return torch.stack(local, dim=-3)

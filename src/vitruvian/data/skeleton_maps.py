@@ -18,7 +18,7 @@ def _cmu_bones(
         "spine1": BoneMap(names["lowerback"]),
         "spine2": BoneMap(names["upperback"]),
         "spine3": BoneMap(names["thorax"]),
-        "neck": BoneMap((names["thorax"], names["head"])),
+        "neck": BoneMap((names["thorax"], names["head"]), at=names["lowerneck"]),
         "head": BoneMap(names["head"]),
     }
     limbs: dict[str, BoneMap] = {}
@@ -45,9 +45,9 @@ CMU_ASF = SkeletonMap(
     bones=_cmu_bones(
         {
             "root": "root", "lowerback": "lowerback", "upperback": "upperback", "thorax": "thorax",
-            "head": "head", "femur": "{s}femur", "tibia": "{s}tibia", "foot": "{s}foot", "toes": "{s}toes",
-            "clavicle": "{s}clavicle", "humerus": "{s}humerus", "radius": "{s}radius", "wrist": "{s}wrist",
-            "hand": "{s}hand", "fingers": "{s}fingers",
+            "lowerneck": "lowerneck", "head": "head", "femur": "{s}femur", "tibia": "{s}tibia", "foot": "{s}foot",
+            "toes": "{s}toes", "clavicle": "{s}clavicle", "humerus": "{s}humerus", "radius": "{s}radius",
+            "wrist": "{s}wrist", "hand": "{s}hand", "fingers": "{s}fingers",
         },
         leg_hinges=((_COS20, _SIN20, 0.0), (_COS20, -_SIN20, 0.0)),
         arm_hinges=((0.0, -0.866, 0.5), (0.0, 0.866, -0.5)),
@@ -57,9 +57,10 @@ CMU_ASF = SkeletonMap(
 """The distributed ASF/AMC files: zero rotation is a T-pose with the legs spread by 20°."""
 
 _CMU_BVH_NAMES = {
-    "root": "Hips", "lowerback": "LowerBack", "upperback": "Spine", "thorax": "Spine1", "head": "Head", "femur": "{S}UpLeg", "tibia": "{S}Leg", "foot": "{S}Foot",
-    "toes": "{S}ToeBase", "clavicle": "{S}Shoulder", "humerus": "{S}Arm", "radius": "{S}ForeArm",
-    "wrist": "{S}Hand", "hand": "{S}FingerBase", "fingers": "{S}HandIndex1",
+    "root": "Hips", "lowerback": "LowerBack", "upperback": "Spine", "thorax": "Spine1", "lowerneck": "Neck",
+    "head": "Head", "femur": "{S}UpLeg", "tibia": "{S}Leg", "foot": "{S}Foot", "toes": "{S}ToeBase",
+    "clavicle": "{S}Shoulder", "humerus": "{S}Arm", "radius": "{S}ForeArm", "wrist": "{S}Hand",
+    "hand": "{S}FingerBase", "fingers": "{S}HandIndex1",
 }  # fmt: skip
 _ARM_HINGES = ((-0.12, -0.858, 0.5), (-0.12, 0.858, -0.5))
 CMU_BVH = SkeletonMap(
@@ -73,10 +74,10 @@ CMU_BVH = SkeletonMap(
 def _poser_bones() -> dict[str, BoneMap]:
     bones = {
         "pelvis": BoneMap("hip"),
-        "spine1": BoneMap(("hip", "abdomen")),
+        "spine1": BoneMap(("hip", "abdomen"), at="hip"),
         "spine2": BoneMap("abdomen"),
         "spine3": BoneMap("chest"),
-        "neck": BoneMap(("chest", "head")),
+        "neck": BoneMap(("chest", "head"), at="neck"),
         "head": BoneMap("head"),
     }
     for side, s, sign, arm in (("left", "l", 1.0, _ARM_HINGES[0]), ("right", "r", -1.0, _ARM_HINGES[1])):

@@ -100,8 +100,8 @@ def _read() -> tuple[list[str], Tensor, Tensor, Tensor]:
     if not source.is_file():
         raise WeightsError("the joint limits are missing from the installation", hint="reinstall vitruvian")
     with source.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        tensors = (torch.from_numpy(arrays[name].copy()) for name in ("reference", "lower", "upper"))
-        return [str(name) for name in arrays["names"]], *tensors
+        reference, lower, upper = (torch.from_numpy(arrays[name].copy()) for name in ("reference", "lower", "upper"))
+        return [str(name) for name in arrays["names"]], reference, lower, upper
 
 
 def save_limits(limits: JointLimits, path: Path, *, skeleton: Skeleton = SMPLX) -> None:

@@ -50,8 +50,15 @@ class MixturePrior(TensorRecord):
         if not source.is_file():
             raise WeightsError("the pose mixture is missing from the installation", hint="reinstall vitruvian")
         with source.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            names = ("reference", "weights", "means", "precision_roots")
-            return cls(*(torch.from_numpy(arrays[name].copy()) for name in names))
+            reference, weights, means, roots = (
+                torch.from_numpy(arrays[name].copy()) for name in ("reference", "weights", "means", "precision_roots")
+            )
+        return cls(reference, weights, means, roots)
+
+    @property
+    def mean_rotations(self) -> Float[Tensor, "k 3 3"]:
+        """Mean pose of the heaviest component: where a fit starts."""
+        return self.pose(self.means[self.weights.argmax()][None])[0]
 
     def save(self, path: Path) -> None:
         """Write the arrays, float32, as one .npz file."""

@@ -1,8 +1,9 @@
 """Pose spaces: what a solver moves instead of rotations, each with the differential of its decoder.
 
-A pose space has a state per person. A step `d` of D numbers moves it (`retract`), and the rotations it decodes to follow
-`R_j(state ⊕ d) ≈ R_j(state) exp([(A d)_j]ₓ)`, where A, of shape (3k, D), is the `differential`. Its `residual` r is scaled
-so that ½|r|² is the negative log-probability of the state up to a constant. The batch axis means independent persons.
+A pose space has a state per person. A step `d` of D numbers moves it (`retract`), and the rotations that it decodes to
+follow `R_j(state ⊕ d) ≈ R_j(state) exp([(A d)_j]ₓ)`, where A, of shape (3k, D), is the `differential`. Its `residual` r
+is scaled so that ½|r|² is the negative log-probability of the state up to a constant. The batch axis means independent
+persons.
 """
 
 from dataclasses import dataclass

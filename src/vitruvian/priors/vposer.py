@@ -122,14 +122,15 @@ class VPoser(nn.Module):
 
     def decoder_weights(self) -> VPoserDecoder:
         """The decoder's weights, detached, for fast evaluation with its differential."""
-        layers = [layer for layer in self.decoder if isinstance(layer, nn.Linear)]
-        tensors = [tensor.detach() for layer in layers for tensor in (layer.weight, layer.bias)]
-        return VPoserDecoder(*tensors, negative_slope=self.settings.negative_slope)
+        first, second, third = (layer for layer in self.decoder if isinstance(layer, nn.Linear))
+        return VPoserDecoder(
+            first.weight, first.bias, second.weight, second.bias, third.weight, third.bias, self.settings.negative_slope
+        ).detach()
 
     @classmethod
     @cache
     def learnt(cls) -> "VPoser":
-        """The network trained by this project, in evaluation mode, float32, on the CPU (see resources/priors/vposer.md).
+        """The network trained by this project, for evaluation, float32, on the CPU (see resources/priors/vposer.md).
 
         Raises:
             WeightsError: where the package lacks the weights.

@@ -11,6 +11,7 @@ from torch import Tensor
 from vitruvian.bodies.skeletons import BODY_JOINTS, SMPLX, hand_joints
 from vitruvian.data.hands import left_hand_rotations, mirrored, read_leap_hands
 from vitruvian.data.mocap import PoseDataset, load_pose_dataset
+from vitruvian.data.pose_selection import mirror_pose
 from vitruvian.geometry.rotations import log_so3
 from vitruvian.priors.joint_limits import TEXTBOOK_DEG, JointLimits, save_limits
 from vitruvian.priors.mixture import MixturePrior, fit_mixture, mean_rotations
@@ -27,8 +28,8 @@ class PoseStatisticsConfig:
     num_components: int = 8
     floor_rad: float = 0.06
     """Spread added to the mixture in every direction: the recordings hold some turns quite still."""
-    rounds: int = 60
-    starts: int = 3
+    rounds: int = 40
+    starts: int = 2
     """Starts of EM, of which the one with the best likelihood on the validation subjects is kept."""
     tail: float = 0.002
     """Share of the poses beyond each joint limit, on either side, before widening."""
@@ -49,12 +50,14 @@ class PoseStatisticsReport:
 
 
 def learn_pose_statistics(config: PoseStatisticsConfig) -> PoseStatisticsReport:
-    """Fit the mixture and the limits on the training subjects and their mirror images, and write both."""
-    train = load_pose_dataset(config.shared_data, split="train", mirrored=True)
+    """Fit and write the mixture (half of the training poses mirrored) and the limits (all poses and mirror images)."""
+    train = load_pose_dataset(config.shared_data, split="train")
     validation = load_pose_dataset(config.shared_data, split="val")
     config.output.mkdir(parents=True, exist_ok=True)
     best: tuple[float, float, MixturePrior] | None = None
-    rotations, weights = train.rotations[:, 1:].double(), train.subject_weights().double()
+    rotations, weights = train.rotations.double(), train.subject_weights().double()
+    rotations[1::2] = mirror_pose(rotations[1::2])
+    rotations = rotations[:, 1:]
     for seed in range(config.starts):
         fit = fit_mixture(
             rotations, weights, num_components=config.num_components, floor_rad=config.floor_rad,
@@ -68,7 +71,8 @@ def learn_pose_statistics(config: PoseStatisticsConfig) -> PoseStatisticsReport:
         rotations, weights, num_components=1, floor_rad=config.floor_rad, rounds=1, generator=torch.Generator()
     )
     best[2].save(config.output / "mixture.npz")
-    save_limits(learn_limits(config, train), config.output / "joint_limits.npz")
+    both = load_pose_dataset(config.shared_data, split="train", mirrored=True)
+    save_limits(learn_limits(config, both), config.output / "joint_limits.npz")
     return PoseStatisticsReport(best[1], best[0], mean_log_likelihood(single.prior, validation), len(train))
 
 
@@ -100,8 +104,8 @@ def learn_limits(config: PoseStatisticsConfig, train: PoseDataset) -> JointLimit
     for name in [name for name in tables if name.startswith("left")]:
         tables["right" + name.removeprefix("left")] = _mirrored(*tables[name])
     names = [name for name in SMPLX.names if name in tables]
-    columns = [torch.stack(column) for column in zip(*(tables[name] for name in names), strict=True)]
-    return JointLimits(*columns, joints=tuple(SMPLX.index(name) for name in names))
+    reference, lower, upper = (torch.stack([tables[name][column] for name in names]) for column in range(3))
+    return JointLimits(reference, lower, upper, tuple(SMPLX.index(name) for name in names))
 
 
 def _box(

@@ -44,7 +44,7 @@ class VPoserConfig:
     subject_power: float = 0.5
     """A subject of n poses is drawn with weight n to this power."""
     swapped_share: float = 0.3
-    """Share of poses that take one limb, both legs or the head from another pose: combinations that were not recorded."""
+    """Share of poses that take an arm, both arms, both legs or the head from another pose."""
     blended_share: float = 0.2
     """Share of poses that are taken on the way between two poses."""
     input_noise_rad: float = 0.03
@@ -115,15 +115,14 @@ class VPoserTask:
 
 
 # Joints that move together, as rows of the body pose (the root left out).
-_EXCHANGED = tuple(
-    tuple(row - 1 for row, name in enumerate(BODY_JOINTS) if name.partition("_")[2] in joints and name.startswith(side))
-    for side, joints in (
-        ("", ("hip", "knee", "ankle", "foot")),
-        ("left", ("collar", "shoulder", "elbow", "wrist")),
-        ("right", ("collar", "shoulder", "elbow", "wrist")),
-        ("", ("collar", "shoulder", "elbow", "wrist")),
-    )
-) + ((BODY_JOINTS.index("neck") - 1, BODY_JOINTS.index("head") - 1),)
+_ARM, _LEG = ("collar", "shoulder", "elbow", "wrist"), ("hip", "knee", "ankle", "foot")
+_EXCHANGED = (
+    tuple(BODY_JOINTS.index(f"left_{joint}") - 1 for joint in _ARM),
+    tuple(BODY_JOINTS.index(f"right_{joint}") - 1 for joint in _ARM),
+    tuple(BODY_JOINTS.index(f"{side}_{joint}") - 1 for joint in _ARM for side in ("left", "right")),
+    tuple(BODY_JOINTS.index(f"{side}_{joint}") - 1 for joint in _LEG for side in ("left", "right")),
+    tuple(BODY_JOINTS.index(joint) - 1 for joint in ("neck", "head")),
+)
 
 
 def recombined(

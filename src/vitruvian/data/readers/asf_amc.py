@@ -59,7 +59,9 @@ def read_asf(path: Path | str) -> AcclaimSkeleton:
     while len(ordered) < len(bones):
         ready = [bone for bone in bones.values() if bone.parent in known and bone.name not in known]
         if not ready:
-            raise InputError("ASF hierarchy has bones without a parent", seen=sorted(set(bones) - known), hint=str(path))
+            raise InputError(
+                "ASF hierarchy has bones without a parent", seen=sorted(set(bones) - known), hint=str(path)
+            )
         ordered += ready
         known |= {bone.name for bone in ready}
     orientation = [float(x) for x in root.get("orientation", ["0", "0", "0"])]

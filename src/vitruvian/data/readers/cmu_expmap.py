@@ -10,8 +10,8 @@ from vitruvian.data.readers.asf_amc import AcclaimSkeleton
 from vitruvian.errors import InputError
 from vitruvian.geometry.rotations import exp_so3
 
-# Row of the file (0 is the translation) → ASF bone. The rows are the joints of the BVH conversion in file order with the
-# ends of the chains among them; the elbows of the data turn about (0, ∓0.87, ±0.5) and the knees about (0.94, ±0.34, 0)
+# Row of the file (0 is the translation) → ASF bone. The rows are the joints of the BVH conversion in file order, the
+# ends of the chains among them. The elbows of the data turn about (0, ∓0.87, ±0.5) and the knees about (0.94, ±0.34, 0)
 # to three digits, which are the axes of the ASF file, so each row is a rotation in the frame of the ASF rest pose. The
 # vectors are stored for row vectors (p Rᵀ), hence the minus sign: elbows and knees then bend the right way.
 _BONES = {
