@@ -10,7 +10,9 @@ from torch import Tensor
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.errors import InputError
-from vitruvian.fitting.fit import FitConfig, FittedPeople, Fitter, Observations, fit_keypoints
+from vitruvian.fitting.config import FitConfig
+from vitruvian.fitting.fit import fit_keypoints
+from vitruvian.fitting.fitter import FittedPeople, Fitter, Observations
 from vitruvian.fitting.levenberg_marquardt import LevenbergMarquardt
 from vitruvian.fitting.multiview import MultiViewProblem, MultiViewState
 from vitruvian.fitting.parts import BodyPrior, body_prior

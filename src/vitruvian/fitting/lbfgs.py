@@ -239,7 +239,7 @@ class _Run:
         ended = self.active & (advance.accepted | advance.exhausted)
         decrease = self.point.cost - self.best.cost
         # The line search lets rounding pass; what rises is not taken, so that the objective never does.
-        moved = ended & (low > 0) & (decrease >= 0)
+        moved = ended & (low > 0) & torch.where(advance.accepted, decrease >= 0, decrease > 0)
         self.memory.push(moved, low[:, None] * self.direction, self.best.gradient - self.point.gradient)
         short = decrease <= config.relative_tolerance * self.point.cost.abs()
         self.short_steps = torch.where(ended, torch.where(short, self.short_steps + 1, 0), self.short_steps)
