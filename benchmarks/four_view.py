@@ -18,11 +18,11 @@ from torch import Tensor
 
 import vitruvian as vt
 from vitruvian.apps.distribution_scores import Errors
-from vitruvian.apps.regress import flow_prior, flow_start
+from vitruvian.apps.regress import FLOW_FIT, flow_prior, flow_start
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.fitting.fit import fit_keypoints
-from vitruvian.fitting.fit_views import fit_views
+from vitruvian.fitting.fit_views import ViewsConfig, fit_views
 from vitruvian.fitting.parts import body_prior
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import exp_so3
@@ -128,7 +128,7 @@ def main(config: FourViewConfig) -> None:
     mode = place(posterior.mode(), body, flat, camera).params
     out["mode"] = asdict(errors(body, mode, recording, everything))
     start = flow_start(posterior, body, flat, camera)
-    single = fit_keypoints(body, flat, camera, prior=flow_prior(posterior), start=start).params
+    single = fit_keypoints(body, flat, camera, config=FLOW_FIT, prior=flow_prior(posterior), start=start).params
     out["fit, flow"] = asdict(errors(body, single, recording, everything))
     vposer = fit_keypoints(body, flat, camera, prior=body_prior("vposer", body.skeleton)).params
     out["fit, VPoser"] = asdict(errors(body, vposer, recording, everything))
@@ -138,7 +138,9 @@ def main(config: FourViewConfig) -> None:
         chosen = posterior[rows]
         keypoints = recording.keypoints[:, some]
         cameras = recording.camera[:, some]
-        found = fit_views(body, keypoints, cameras, prior=flow_prior(chosen), start=start[rows])
+        found = fit_views(
+            body, keypoints, cameras, config=ViewsConfig(fit=FLOW_FIT), prior=flow_prior(chosen), start=start[rows]
+        )
         params = found.params.map(lambda x: x.flatten(0, 1))
         out[f"{views} views"] = asdict(errors(body, params, recording, some))
         out[f"1 view, the same {views} cameras"] = asdict(errors(body, single[rows], recording, some))

@@ -20,6 +20,7 @@ from vitruvian.apps.distribution_scores import (
 )
 from vitruvian.apps.fit_scores import score_fits
 from vitruvian.apps.held_out import draw_well_seen, held_out_people
+from vitruvian.apps.lift_scores import score_lifters
 from vitruvian.apps.progress import Progress, silent
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import open_body
@@ -110,10 +111,10 @@ def evaluate_synthetic(
     body = open_body(num_shape=network.config.num_shape, num_expression=network.config.num_expression)
     batch = draw_well_seen(held_out_people(body), config.count, seed=config.seed)
     scores = score_distributions(config, network, body, batch, progress)
+    extra = score_lifters(body, count=config.count, samples=config.samples, seed=config.seed)
     if config.fit:
-        scores = replace(
-            scores, extra=score_fits(network, body, batch, seed=config.seed, quick=config.quick, progress=progress)
-        )
+        extra |= score_fits(network, body, batch, seed=config.seed, quick=config.quick, progress=progress)
+    scores = replace(scores, extra=extra)
     if config.json is not None:
         config.json.write_text(json.dumps(scores.to_json(), indent=1))
     return scores

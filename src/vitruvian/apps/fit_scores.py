@@ -1,7 +1,7 @@
 """Scores of fits that start from and lean on the pose distribution, beside a fit with VPoser, and of several views."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from vitruvian.apps.distribution_scores import Errors, mean_errors
 from vitruvian.apps.held_out import draw_well_seen, held_out_people
 from vitruvian.apps.progress import Progress, silent
-from vitruvian.apps.regress import flow_prior, flow_start
+from vitruvian.apps.regress import FLOW_FIT, flow_prior, flow_start
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.data.detector_errors import ErrorModel
@@ -26,6 +26,7 @@ from vitruvian.recovery.posterior import infer
 from vitruvian.tensors import Record
 
 VIEW_COUNTS = (1, 2, 4, 8)
+"""Numbers of views; the quick benchmark leaves out the last."""
 GRID: Mapping[str, ErrorModel] = {
     f"{name}, noise {noise:g}": replace(model, noise_low=noise, noise_high=noise)
     for noise in (0.002, 0.006, 0.012)
@@ -72,7 +73,7 @@ def score_flow_fit(
     mode = _score(placed.params, batch, rest, placed.reprojection_px, regressed)
     start = flow_start(posterior, body, batch.keypoints, batch.camera)
     fits = fit_keypoints(
-        body, batch.keypoints, batch.camera, config=config or FitConfig(), prior=flow_prior(posterior), start=start
+        body, batch.keypoints, batch.camera, config=config or FLOW_FIT, prior=flow_prior(posterior), start=start
     )
     seconds = time.perf_counter() - began
     return mode, _score(fits.params, batch, rest, fits.reprojection_px, seconds)
@@ -110,25 +111,33 @@ def score_fits(
             grid[name] = {"mode": asdict(before), "fit_flow": asdict(after)}
         out["fit_grid"] = grid
     progress("fit", 3, 4)
-    out |= score_views(network, body, rest, count=20 if quick else 60, seed=seed)
+    out |= score_views(
+        network, body, rest, count=20 if quick else 60, seed=seed, counts=VIEW_COUNTS[: 3 if quick else 4]
+    )
     progress("fit", 4, 4)
     return out
 
 
 def score_views(
-    network: PoseNetwork, body: BodyModel, rest: RestJoints, *, count: int, seed: int
+    network: PoseNetwork,
+    body: BodyModel,
+    rest: RestJoints,
+    *,
+    count: int,
+    seed: int,
+    counts: Sequence[int] = VIEW_COUNTS,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """People in several views: the joint fit, and beside it the mean of the rotations predicted from each view."""
     source = held_out_people(body)
     generator = torch.Generator().manual_seed(seed)
     poses = torch.randint(0, len(source.library.rotations), (count,), generator=generator)
-    batch = source.people(poses, generator, views=max(VIEW_COUNTS))
+    batch = source.people(poses, generator, views=max(counts))
     posterior = infer(network, batch.keypoints, batch.camera)
     predicted = posterior.mode().rotations
     fitted: dict[str, dict[str, float]] = {}
     averaged: dict[str, dict[str, float]] = {}
-    for views in VIEW_COUNTS:
-        rows = (torch.arange(count)[:, None] * max(VIEW_COUNTS) + torch.arange(views)).flatten()
+    for views in counts:
+        rows = (torch.arange(count)[:, None] * max(counts) + torch.arange(views)).flatten()
         some = batch[rows]
         some_posterior = posterior[rows]
         mean = average_rotations(predicted[rows].unflatten(0, (count, views)))
@@ -139,10 +148,10 @@ def score_views(
         start = flow_start(some_posterior, body, some.keypoints, some.camera)
         prior = flow_prior(some_posterior)
         if views == 1:
-            params = fit_keypoints(body, some.keypoints, some.camera, prior=prior, start=start).params
+            params = fit_keypoints(body, some.keypoints, some.camera, config=FLOW_FIT, prior=prior, start=start).params
         else:
             keypoints, camera = _by_view(some.keypoints, views), _by_view(some.camera, views)
-            found = fit_views(body, keypoints, camera, config=ViewsConfig(), prior=prior, start=start)
+            found = fit_views(body, keypoints, camera, config=ViewsConfig(fit=FLOW_FIT), prior=prior, start=start)
             params = found.params.map(lambda x: x.flatten(0, 1))
         fitted[str(views)] = asdict(_errors(params, some, rest))
     return {"multiview": fitted, "multiview_averaged": averaged}

@@ -148,6 +148,7 @@ def train_flow(
     save_weights(
         result.weights,
         folder / "flow.safetensors",
+        half=True,
         metadata={
             "network": asdict(config.network),
             "training": asdict(config),
