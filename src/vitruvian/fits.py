@@ -90,7 +90,7 @@ class Fits(TensorRecord):
     def __len__(self) -> int:
         return len(self.status)
 
-    @overload  # type: ignore[override]
+    @overload
     def __getitem__(self, index: int) -> Fit: ...
     @overload
     def __getitem__(self, index: slice | Sequence[int] | Tensor) -> "Fits": ...
@@ -100,9 +100,13 @@ class Fits(TensorRecord):
             tensors = (self.params[row], self.camera[row], self.cost[row], self.reprojection_px[row])
             return Fit(*tensors, self.status[row], self.image[row], self.person[row], self.frame[row])
         kept = torch.arange(len(self))[index].tolist()
-        rows: Fits = self.map(lambda x: x[kept])
-        names = {k: tuple(getattr(self, k)[row] for row in kept) for k in ("status", "image", "person", "frame")}
-        return replace(rows, **names)
+        return replace(
+            self.map(lambda x: x[kept]),
+            status=tuple(self.status[row] for row in kept),
+            image=tuple(self.image[row] for row in kept),
+            person=tuple(self.person[row] for row in kept),
+            frame=tuple(self.frame[row] for row in kept),
+        )
 
     def __iter__(self) -> Iterator[Fit]:
         return (self[row] for row in range(len(self)))
@@ -183,9 +187,10 @@ def load_fits(path: Path | str) -> Fits:
     except (TypeError, ValueError) as error:
         raise _no_fits(name, error) from None
     count = len(tensors["cost"])
-    lengths = {key: value.shape[:1] for key, value in {**tensors, **{k: words[k] for k in _COLUMNS}}.items()}
-    if any(tuple(length) != (count,) for length in lengths.values()):
-        raise _no_fits(name, f"entries of different lengths: { {k: tuple(v) for k, v in lengths.items()} }")
+    lengths = {key: tuple(tensors[key].shape[:1]) for key in _TENSORS}
+    lengths |= {key: tuple(words[key].shape[:1]) for key in _COLUMNS}
+    if any(length != (count,) for length in lengths.values()):
+        raise _no_fits(name, f"entries of different lengths: {lengths}")
     body = str(words["body"])
     skeleton = _skeleton_of(arrays, body, name)
     blocks = {b.name: torch.from_numpy(np.asarray(arrays[b.name], dtype=np.float32)) for b in skeleton.blocks}

@@ -198,9 +198,7 @@ def _fit_pictures(
     widest = max(formats, key=lambda name: len(Keypoints.empty(name).definition))
     keypoints = concatenate_records([picture.keypoints.to_format(widest) for picture in pictures])
     counts = [len(picture.keypoints.confidence) for picture in pictures]
-    cameras = [
-        picture.camera.map(lambda x, n=count: x.expand(n, -1)) for picture, count in zip(pictures, counts, strict=True)
-    ]
+    cameras = [stack_records([picture.camera] * count) for picture, count in zip(pictures, counts, strict=True)]
     names = [picture.name for picture, count in zip(pictures, counts, strict=True) for _ in range(count)]
     numbers = [person for count in counts for person in range(count)]
     return _fit_rows(

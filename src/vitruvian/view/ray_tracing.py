@@ -111,7 +111,7 @@ def _half_size_light(
     half = Window(window.left // 2, window.top // 2, math.ceil(window.right / 2), math.ceil(window.bottom / 2))
     light, seen = _straight(_render(_scene(people, white, small, half, lighting, samples, floor_y=None)))
     offset = (window.top - 2 * half.top, window.left - 2 * half.left)
-    small_normals = _unit(halve(normals * coverage[..., None], offset, light.shape[:2]))
+    small_normals = _unit(halve(normals * coverage[..., None], offset, (light.shape[0], light.shape[1])))
     reliable = _reliable(light, seen)
     light = smooth_light(light, small_normals, reliable)
     return double_along_normals(light, small_normals, reliable, normals, offset)

@@ -220,7 +220,7 @@ def _vertex_colors(people: Sequence[Mesh], colors: Colour | Sequence[Colour] | N
     if colors is None:
         colors = "neutral"
     single = isinstance(colors, str) or (np.ndim(colors[0]) == 0 and not isinstance(colors[0], str))
-    each: list[Any] = [colors] * len(people) if single else list(colors)  # type: ignore[arg-type]
+    each: list[Any] = [colors] * len(people) if single else list(colors)
     if len(each) != len(people):
         raise ShapeError("one colour per person is needed", seen=len(each), expected=len(people))
     result = []
