@@ -108,6 +108,11 @@ def all_spaces(dtype: torch.dtype, *, seed: int = 1) -> list[PoseSpace]:
     return [body, random_hand(draw, LEFT_HAND), random_hand(draw, RIGHT_HAND)]
 
 
+def body_spaces(dtype: torch.dtype, *, seed: int = 1) -> list[PoseSpace]:
+    """Free body joints with a prior on all but the root; the rest rests."""
+    return all_spaces(dtype, seed=seed)[:1]
+
+
 def random_state(spaces: list[PoseSpace], batch: int, draw: Draw, *, num_shape: int, num_expression: int) -> FitState:
     poses = tuple(
         draw.normal(batch, space.num_parameters)
@@ -160,14 +165,16 @@ def body_case(
     fixed: bool = False,
     extra_coefficients: int = 0,
     offset: float = 0.1,
+    noise_px: float = 2.0,
     seed: int = 2,
 ) -> BodyCase:
-    """People in random poses whose keypoints were seen with two pixels of noise; a fifth of them are missing.
+    """People in random poses whose keypoints were seen with some noise; a fifth of them are missing.
 
     Args:
         fixed: joints in no space have random rotations of their own per person, instead of none.
         extra_coefficients: how many coefficients more than the problem moves the state has.
         offset: scale of the step from the truth to the start.
+        noise_px: standard deviation of the error of the keypoints.
     """
     draw = Draw(seed, dtype)
     body = random_body(dtype, correctives=correctives)
@@ -196,7 +203,7 @@ def body_case(
     weights = draw.uniform(batch, points.num_points)
     reprojection = Reprojection(
         kinematics,
-        camera.project(seen) + draw.normal(batch, points.num_points, 2, scale=2.0),
+        camera.project(seen) + draw.normal(batch, points.num_points, 2, scale=noise_px),
         torch.where(weights < 0.2, 0.0, weights),
         3 + draw.uniform(batch),
         camera,
