@@ -1,7 +1,8 @@
 """Meshes in, light per pixel out: the one module that knows Mitsuba.
 
-Mitsuba 3 renders without any system library. Its `scalar_rgb` variant is used: a picture of 512 × 410 pixels at 16 samples
-takes 1.3 s of one core. The compiled variants need CUDA, or a libLLVM of the system, with one of which they aborted.
+Mitsuba 3 renders without any system library. Its `scalar_rgb` variant is used: a picture of 512 × 410 pixels at 16
+samples takes 1.3 s of one core. The compiled variants need CUDA, or a libLLVM of the system, with one of which they
+aborted.
 """
 
 import importlib
