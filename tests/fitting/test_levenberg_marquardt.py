@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.fitting.body_problems import BodyCase, body_case
+from tests.fitting.body_problems import BodyCase, body_case, body_spaces
 from tests.fitting.vector_problems import Vector, VectorProblem, quadratic, rosenbrock
 from vitruvian.fitting.levenberg_marquardt import LevenbergMarquardt
 from vitruvian.fitting.problem import FitState, NormalEquations
@@ -63,8 +63,8 @@ def test_the_optimum_of_a_body_problem_has_no_gradient_and_the_cost_it_says() ->
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
 def test_an_item_of_a_batch_equals_the_item_alone(dtype: torch.dtype, atol: float) -> None:
-    case = body_case(5, dtype=dtype)
-    solver = LevenbergMarquardt(max_iterations=8, relative_tolerance=0.0, gradient_tolerance=0.0)
+    case = body_case(5, dtype=dtype, spaces=body_spaces(dtype), offset=0.05, noise_px=0.5)
+    solver = LevenbergMarquardt(max_iterations=4, relative_tolerance=0.0, gradient_tolerance=0.0)
     together = solver.solve(case.problem, case.start)
     for item in range(5):
         index = torch.tensor([item])
