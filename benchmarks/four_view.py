@@ -85,7 +85,7 @@ def read_recording(path: Path, count: int) -> Recording:
             for row, frame in enumerate(frames):
                 file = next(n for n in names if n.endswith(f"cam{k + 1:02d}.{frame:04d}.json"))
                 people = json.loads(archive.read(file))["people"]
-                if people:
+                if people and "pose_keypoints_2d" in people[0]:
                     seen[row, k] = np.reshape(people[0]["pose_keypoints_2d"], (25, 3))
     xyz = table[frames].reshape(count, -1, 3)[..., [2, 0, 1]]  # the calibration is Z up, the TRC Y up
     R = exp_so3(torch.tensor([c["rotation"] for c in cameras], dtype=torch.float64))

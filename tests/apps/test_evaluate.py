@@ -27,7 +27,9 @@ def test_true_poses_score_zero_and_noise_is_covered(generator: torch.Generator) 
 
     scorer = DistributionScorer(rest, counts=(1, 5))
     visible = torch.rand(300, 22, generator=generator) < 0.5
-    scorer.add(SampleSet(truth, torch.stack([noisy() for _ in range(60)]), batch.betas), batch.joints[:, :22], visible)
+    betas = batch.betas.expand(60, -1, -1)
+    found = SampleSet(truth, torch.stack([noisy() for _ in range(60)]), batch.betas, betas)
+    scorer.add(found, batch.joints[:, :22], visible)
     scores = scorer.scores()
     assert scores.mode.mpjpe_mm < 0.1
     assert scores.best_of[5].mpjpe_mm < 0.1
@@ -36,7 +38,7 @@ def test_true_poses_score_zero_and_noise_is_covered(generator: torch.Generator) 
     drawn = noisy()
     posed = body.with_shape(batch.betas).with_pose(torch.cat((drawn, batch.rotations[:, 22:]), 1)).joints[:, :22]
     samples = torch.stack([noisy() for _ in range(200)])
-    calibrated.add(SampleSet(drawn, samples, batch.betas), posed, visible)
+    calibrated.add(SampleSet(drawn, samples, batch.betas, batch.betas.expand(200, -1, -1)), posed, visible)
     for part in calibrated.scores().coverage.values():
         for level, share in part.items():
             assert share == pytest.approx(level, abs=0.05)

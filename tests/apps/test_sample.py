@@ -34,7 +34,7 @@ def test_samples_are_written_with_the_mode_first(tmp_path: Path, body: BodyModel
         assert log_prob[0] == log_prob.max()
         assert np.isfinite(reprojection).all()
         assert str(arrays["body"]).startswith("open:")
-        assert arrays["betas"].shape == (1, 10)
+        assert arrays["betas"].shape == (1, 13, 10)
     posed = outcome.people.pose(body, 0)
     assert posed.joints.shape == (13, 55, 3)
     assert float(posed.joints[..., 2].min()) > 0.5

@@ -56,11 +56,13 @@ class SampleSet:
         point: point estimates.
         samples: samples.
         betas: estimated shapes.
+        sample_betas: shapes of the samples.
     """
 
     point: Float[Tensor, "batch 22 3 3"]
     samples: Float[Tensor, "sample batch 22 3 3"]
     betas: Float[Tensor, "batch shape"]
+    sample_betas: Float[Tensor, "sample batch shape"]
 
 
 class DistributionScorer:
@@ -79,9 +81,8 @@ class DistributionScorer:
         self, found: SampleSet, true_joints: Float[Tensor, "batch 22 3"], visible: Bool[Tensor, "batch 22"]
     ) -> None:
         """Add people; `true_joints` in the frame of the rotations, pelvis at the origin or not."""
-        rest = self._rest(found.betas)
-        _, point = joints_about_pelvis(found.point, rest)
-        _, samples = joints_about_pelvis(found.samples, rest)
+        _, point = joints_about_pelvis(found.point, self._rest(found.betas))
+        _, samples = joints_about_pelvis(found.samples, self._rest(found.sample_betas))
         truth = true_joints - true_joints[:, :1]
         self._point.append(_both_errors(point, truth))
         together = torch.cat((point[None], samples))

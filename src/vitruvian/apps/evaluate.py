@@ -183,7 +183,9 @@ class _Means:
 
 def _flow_samples(posterior: BodyPosterior, count: int, generator: torch.Generator) -> SampleSet:
     samples = posterior.sample(count, generator=generator)
-    return SampleSet(posterior.mode().rotations[:, :NUM_BODY], samples.rotations[:, :, :NUM_BODY], posterior.betas)
+    return SampleSet(
+        posterior.mode().rotations[:, :NUM_BODY], samples.rotations[:, :, :NUM_BODY], posterior.betas, samples.betas
+    )
 
 
 def _chart_samples(
@@ -193,7 +195,8 @@ def _chart_samples(
     base = world_rotations(head.rotations)
     point = rotations_from_chart(model.point(context), base)
     samples = rotations_from_chart(model.sample(context, count, generator), base)
-    return SampleSet(point, samples, head.betas)
+    noise = torch.randn(count, *head.betas.shape, generator=generator)
+    return SampleSet(point, samples, head.betas, head.betas + network.head.shape_std * noise)
 
 
 def _read_baselines(path: Path | None, network: PoseNetwork) -> Baselines | None:

@@ -46,7 +46,8 @@ class SampledPeople(TensorRecord):
 
     Attributes:
         rotations: `(N, 1 + n, 55, 3, 3)`, camera frame.
-        betas, expression: `(N, …)`, the same for all samples of a person.
+        betas: `(N, 1 + n, …)`; shapes vary too.
+        expression: `(N, …)`, the same for all samples of a person.
         transl: `(N, 1 + n, 3)`, added after skinning; each pose stands where it explains the keypoints best.
         log_prob: `(N, 1 + n)`, nats.
         reprojection_px: `(N, 1 + n)`.
@@ -56,7 +57,7 @@ class SampledPeople(TensorRecord):
     """
 
     rotations: Float[Tensor, "person sample 55 3 3"]
-    betas: Float[Tensor, "person shape"]
+    betas: Float[Tensor, "person sample shape"]
     expression: Float[Tensor, "person expression"]
     transl: Float[Tensor, "person sample 3"]
     log_prob: Float[Tensor, "person sample"]
@@ -70,9 +71,8 @@ class SampledPeople(TensorRecord):
 
     def pose(self, body: BodyModel, person: int) -> PosedBody:
         """All poses of one person, the mode first."""
-        return body.with_shape(self.betas[person], self.expression[person]).with_pose(
-            self.rotations[person], self.transl[person]
-        )
+        expression = self.expression[person].expand(len(self.betas[person]), -1)
+        return body.with_shape(self.betas[person], expression).with_pose(self.rotations[person], self.transl[person])
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,15 +110,15 @@ def sample_people(
     params = placed.params
     spreads = []
     for person in range(len(posterior)):
-        shaped = body.with_shape(params.betas[0, person], params.expression[0, person])
+        shaped = body.with_shape(params.betas[1:, person], params.expression[1:, person])
         # The root's rest position is part of the translation, so this puts every pelvis at the origin.
-        posed = shaped.with_pose(params.rotations[1:, person], -shaped.joints[0].expand(num_samples, 3))
+        posed = shaped.with_pose(params.rotations[1:, person], -shaped.joints[:, 0])
         vertices = posed.vertices
         variance = (vertices - vertices.mean(0)).square().sum(-1).mean(0)
         spreads.append(variance.sqrt() * MM)
     return SampledPeople(
         rotations=params.rotations.transpose(0, 1),
-        betas=params.betas[0],
+        betas=params.betas.transpose(0, 1),
         expression=params.expression[0],
         transl=params.transl.transpose(0, 1),
         log_prob=together.log_prob.T,
@@ -180,7 +180,7 @@ def save_samples(
 
     params = BodyParams(
         people.rotations,
-        people.betas[:, None].expand(*people.transl.shape[:2], -1),
+        people.betas,
         people.expression[:, None].expand(*people.transl.shape[:2], -1),
         people.transl,
     )

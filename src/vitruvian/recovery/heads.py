@@ -75,6 +75,7 @@ class PoseHead(nn.Module):
     """
 
     mean_six_d: Tensor
+    shape_std: Tensor
 
     def __init__(self, num_context: int, *, hidden: int, num_shape: int, num_expression: int) -> None:
         super().__init__()
@@ -87,6 +88,8 @@ class PoseHead(nn.Module):
         rest = torch.eye(3).repeat(NUM_BODY, 1, 1)
         rest[0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
         self.register_buffer("mean_six_d", matrix_to_six_d(rest))
+        # How far true shapes lie from the estimate, measured after training; samples of people vary by it.
+        self.register_buffer("shape_std", torch.ones(num_shape))
 
     def forward(self, context: Float[Tensor, "*batch context"]) -> HeadOutput:
         out = self.body(context).to(self.mean_six_d.dtype)

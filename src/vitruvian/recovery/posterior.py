@@ -38,7 +38,7 @@ class PoseSamples(TensorRecord):
         pelvis: position of the pelvis in the camera frame, metres.
         latent: z of the body's flow.
         hand_latent: z of the hands' flow, left and right.
-        log_prob: log-likelihood of the body and the hands together, in nats (see `BodyPosterior.log_prob`).
+        log_prob: log-likelihood of the poses of body and hands together, in nats (see `BodyPosterior.log_prob`).
     """
 
     rotations: Float[Tensor, "*batch 55 3 3"]
@@ -101,14 +101,20 @@ class BodyPosterior(TensorRecord):
         return self.decode(latent, self.context.new_zeros(len(self), 2, self.hands.num_features))
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> PoseSamples:
-        """Independent poses of body and hands; fields are `(num_samples, batch, …)`."""
+        """Independent poses of body and hands, and shapes; fields are `(num_samples, batch, …)`."""
         latent = self.body.sample_latent(num_samples, generator=generator)
-        return self.decode(latent, self.hands.sample_latent(num_samples, generator=generator))
+        hands = self.hands.sample_latent(num_samples, generator=generator)
+        noise = self.betas.new_empty(num_samples, *self.betas.shape).normal_(generator=generator)
+        return self.decode(latent, hands, betas=self.betas + self.network.head.shape_std * noise)
 
     def decode(
-        self, latent: Float[Tensor, "*sample batch 66"], hand_latent: Float[Tensor, "*sample batch 2 component"]
+        self,
+        latent: Float[Tensor, "*sample batch 66"],
+        hand_latent: Float[Tensor, "*sample batch 2 component"],
+        *,
+        betas: Float[Tensor, "*sample batch shape"] | None = None,
     ) -> PoseSamples:
-        """Poses of given latents."""
+        """Poses of given latents, with the estimated shapes unless others are given."""
         body = rotations_from_chart(self.body.from_latent(latent), self.base_world)
         body = torch.cat((self.T_camera_view[:, None] @ body[..., :1, :, :], body[..., 1:, :, :]), dim=-3)
         hands = self.hands.from_latent(hand_latent)
@@ -121,7 +127,7 @@ class BodyPosterior(TensorRecord):
         jaw = exp_so3(self.jaw).expand(*lead, 3, 3)[..., None, :, :]
         return PoseSamples(
             rotations=torch.cat((body, jaw, eyes, *fingers), dim=-3),
-            betas=self.betas.expand(*lead, -1),
+            betas=(self.betas if betas is None else betas).expand(*lead, -1),
             expression=self.expression.expand(*lead, -1),
             pelvis=self.pelvis.expand(*lead, 3),
             latent=latent,

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitruvian.bodies.model import BodyModel
@@ -124,6 +125,16 @@ class FlowTask:
         self._critic_optimizer.step()
 
 
+@torch.no_grad()
+def shape_errors(task: FlowTask, weights: Mapping[str, Tensor], *, people: int = 2048) -> Float[Tensor, "shape"]:
+    """Root mean square distance of true shape coefficients from the estimate, on people outside the training run."""
+    network = PoseNetwork(task.config.network)
+    network.load_state_dict(dict(weights))
+    batch = task.people.batch(people, seed=task.config.loop.seed + 1, number=1 << 30)
+    view = view_of(batch.keypoints, batch.camera)
+    return (network.eval()(view).head.betas - batch.betas).square().mean(0).sqrt()
+
+
 def train_flow(
     config: FlowTraining,
     body: BodyModel,
@@ -145,8 +156,9 @@ def train_flow(
     """
     task = FlowTask(config, body, library, hands=hands)
     result = train(task, config.loop, folder, report=report)
+    weights = {**result.weights, "head.shape_std": shape_errors(task, result.weights)}
     save_weights(
-        result.weights,
+        weights,
         folder / "flow.safetensors",
         half=True,
         metadata={
