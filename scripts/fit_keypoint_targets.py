@@ -5,16 +5,20 @@ A target is a combination Σ w_s X_s, Σ w_s = 1, of named joints, vertices and 
 line of sight. The weights minimise its robust sum (Geman-McClure by reweighting) with a ridge towards the rule of the
 place; left and right are pooled, so the two sides mirror each other.
 
-    python scripts/fit_keypoint_targets.py --people people.npz --out src/vitruvian/resources/keypoints/rules.json
+Keypoints as COCO's annotators click them (and OpenPose finds them) follow from the measured differences to MediaPipe
+(`measure_coco_definition.py`): hips and shoulders are shifted along the trunk and widened, the rest are the same.
+
+    python scripts/fit_keypoint_targets.py --people people.npz --coco coco.json \\
+        --out src/vitruvian/resources/keypoints/open_rules.json
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 import tyro
 from jaxtyping import Float
 
@@ -22,17 +26,23 @@ from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import open_body
 from vitruvian.keypoints.formats import get_format
 from vitruvian.keypoints.places import FINGERS, SIDES, mirror_place
-from vitruvian.keypoints.target_rules import place_rule
-from vitruvian.keypoints.targets import combined_points, resolve_rule
+from vitruvian.keypoints.target_rules import Rule, place_rule
+from vitruvian.keypoints.targets import resolve_rule
 
 FORMAT = get_format("mediapipe-holistic")
 ROBUST_M = 0.03
-RIDGE_M = 0.02
+RIDGE_M = 0.06
 """A weight that deviates by one costs like an error of this many metres in one picture out of a hundred."""
 MIN_CONFIDENCE = 0.5
 TEST_SHARE = 0.25
+MIN_GAIN = 0.9
+"""A fitted rule is kept where its error on held-out pictures is below this share of the plain rule's."""
+MIN_WEIGHT = 0.015
+COCO_SHIFTED = ("shoulder", "hip")
+COCO_SAME = ("elbow", "wrist", "knee", "ankle", "heel", "big_toe")
 
-# Own side first; SIDE and OTHER are replaced.
+# Own side first; SIDE and OTHER are replaced. Finger joints beyond the knuckles keep their plain rules: what the hand
+# network makes of bent fingers is a bias towards open hands, and no other point of the finger.
 SOURCES: Mapping[str, tuple[str, ...]] = {
     "SIDE_shoulder": ("SIDE_shoulder", "SIDE_collar", "SIDE_elbow", "OTHER_shoulder", "neck", "spine3"),
     "SIDE_elbow": ("SIDE_elbow", "SIDE_shoulder", "SIDE_wrist"),
@@ -49,9 +59,6 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "SIDE_hand_wrist": ("SIDE_wrist", "SIDE_elbow", "SIDE_index1", "SIDE_pinky1", "SIDE_thumb1"),
     **{f"SIDE_{f}1": (f"SIDE_{f}1", "SIDE_wrist", f"SIDE_{f}2", "SIDE_middle1") for f in FINGERS if f != "middle"},
     "SIDE_middle1": ("SIDE_middle1", "SIDE_wrist", "SIDE_middle2", "SIDE_index1"),
-    **{f"SIDE_{f}2": (f"SIDE_{f}2", f"SIDE_{f}1", f"SIDE_{f}3") for f in FINGERS},
-    **{f"SIDE_{f}3": (f"SIDE_{f}3", f"SIDE_{f}2", f"vertex:SIDE_{f}_tip") for f in FINGERS},
-    **{f"SIDE_{f}_tip": (f"vertex:SIDE_{f}_tip", f"SIDE_{f}3", f"SIDE_{f}2") for f in FINGERS},
 }
 
 
@@ -61,6 +68,8 @@ class Arguments:
 
     people: tuple[Path, ...]
     """Files of render_people.py."""
+    coco: Path
+    """File of measure_coco_definition.py."""
     out: Path
     """File to write, .json."""
 
@@ -76,35 +85,48 @@ class Evidence:
 
 
 def load_evidence(paths: tuple[Path, ...], names: list[str]) -> Evidence:
-    """Pose the bodies again, and turn pixels into slopes (u − c)/f."""
-    bodies = [open_body(gender) for gender in ("neutral", "female", "male")]
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    """Where the sources lie on the bodies of the pictures, and pixels as slopes (u − c)/f."""
+    body = open_body("neutral")
+    parts: list[Float[np.ndarray, "source 3"]] = []
     slopes, confidence, scale = [], [], []
     for path in paths:
         with np.load(path) as stored:
             data = {key: stored[key] for key in stored.files}
         for row in np.flatnonzero(data["found"]):
-            body = bodies[int(data["gender"][row])]
-            points = source_points(body, data, int(row), names)
-            for name, point in zip(names, points, strict=True):
-                parts[name].append(point)
+            parts.append(source_points(body, {key: values[row] for key, values in data.items()}, names))
             keypoints, focal = data["keypoints"][row], data["focal_px"][row]
             slopes.append((keypoints[:, :2] - data["image_size"][row] / 2) / focal)
             confidence.append(keypoints[:, 2])
-            scale.append(focal[0] / points[names.index("pelvis"), 2])
-    sources = {name: np.stack(values) for name, values in parts.items()}
+            scale.append(focal[0] / data["transl"][row, 2])
+    points = np.stack(parts)
+    sources = {name: points[:, k] for k, name in enumerate(names)}
     return Evidence(sources, np.stack(slopes), np.stack(confidence), np.array(scale))
 
 
 def source_points(
-    body: BodyModel, data: Mapping[str, np.ndarray], row: int, names: list[str]
+    body: BodyModel, picture: Mapping[str, np.ndarray], names: list[str]
 ) -> Float[np.ndarray, "source 3"]:
-    """Positions of the named sources on the body of one picture."""
-    combinations = [resolve_rule(body, {name: 1.0}) for name in names]
-    points = combined_points(body, [c for c in combinations if c is not None])
-    arrays = (torch.from_numpy(data[key][row]) for key in ("betas", "expression", "rotations", "transl"))
-    betas, expression, rotations, transl = arrays
-    return body.with_shape(betas, expression).with_pose(rotations, transl).points(points).numpy().astype(np.float64)
+    """Positions of the named sources on the body of one picture, in the camera frame.
+
+    The picture holds vertices, at rest and posed. A joint is where the model's regressor puts it at rest, carried
+    along by its parent bone: so the model may have other joints than the one that was rendered.
+    """
+    regressor = body.joint_regressor.numpy()
+    rest, posed = picture["rest"].astype(np.float64), picture["posed"].astype(np.float64)
+    joints = regressor @ rest
+    points = []
+    for name in names:
+        combination = resolve_rule(body, {name: 1.0})
+        assert combination is not None, name
+        total = np.zeros(3)
+        for vertex, weight in combination.vertices:
+            total += weight * posed[vertex]
+        for joint, weight in combination.joints:
+            bone = max(body.skeleton.parents[joint], 0)
+            carried = picture["bones"][bone] @ (joints[joint] - picture["rest_joints"][bone]) + picture["joints"][bone]
+            total += weight * carried
+        points.append(total + picture["transl"])
+    return np.stack(points)
 
 
 def residuals(
@@ -146,7 +168,7 @@ def errors_mm(rows: np.ndarray, weight: np.ndarray, px_per_m: np.ndarray, w: np.
     }
 
 
-def fit_place(evidence: Evidence, template: str) -> tuple[dict[str, dict[str, float]], dict[str, object]]:
+def fit_place(evidence: Evidence, template: str) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
     """Rules for both sides of one place, and its errors on held-out pictures with the plain rule and the fitted one."""
     stacked = []
     plain = place_rule(template.replace("SIDE", "left"))
@@ -160,14 +182,15 @@ def fit_place(evidence: Evidence, template: str) -> tuple[dict[str, dict[str, fl
     test = picture % round(1 / TEST_SHARE) == 0
     start = np.array([plain.get(source, 0.0) for source in own])
     w = solve(rows[~test], weight[~test], start)
-    report: dict[str, object] = {
+    used = np.abs(w) >= MIN_WEIGHT
+    w[~used] = 0.0
+    w[used] = solve(rows[~test][..., used], weight[~test], start[used] / start[used].sum())
+    report: dict[str, Any] = {
         "before": errors_mm(rows[test], weight[test], scale[test], start),
         "after": errors_mm(rows[test], weight[test], scale[test], w),
         "pictures": int((weight > 0).sum()),
     }
-    left = {source: round(float(value), 4) for source, value in zip(own, w, strict=True) if abs(value) >= 5e-5}
-    first = next(iter(left))
-    left[first] = round(left[first] + 1 - sum(left.values()), 4)
+    left = rounded(dict(zip(own, w.tolist(), strict=True)))
     name = f"mediapipe:{template.replace('SIDE', 'left')}"
     right = {mirrored_source(source): value for source, value in left.items()}
     return {name: left, f"mediapipe:{template.replace('SIDE', 'right')}": right}, report
@@ -193,12 +216,61 @@ def main(arguments: Arguments) -> None:
     figures: dict[str, object] = {}
     for template in SOURCES:
         found, report = fit_place(evidence, template)
-        rules.update(found)
+        kept = report["after"]["median_mm"] < MIN_GAIN * report["before"]["median_mm"]
+        report["kept"] = kept
+        if kept:
+            rules.update(found)
         figures[template.replace("SIDE_", "")] = report
         print(template, report, next(iter(found.values())))
-    content = {"rules": rules, "errors_on_held_out_pictures": figures, "pictures": len(evidence.px_per_m)}
+    measured = json.loads(arguments.coco.read_text())
+    rules.update(coco_rules(rules, measured))
+    content = {
+        "body": "open",
+        "pictures": len(evidence.px_per_m),
+        "rules": rules,
+        "errors_on_held_out_pictures": figures,
+        "coco_against_mediapipe": measured,
+    }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(content, indent=1))
+    arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def coco_rules(rules: Mapping[str, Rule], measured: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Rules of COCO's definition from MediaPipe's, by the measured shifts along the trunk and ratios of width."""
+
+    def of(place: str) -> Rule:
+        return rules.get(f"mediapipe:{place}") or place_rule(place)
+
+    trunk = [(of(f"{side}_{part}"), sign / 2) for part, sign in (("shoulder", 1), ("hip", -1)) for side in SIDES]
+    out: dict[str, dict[str, float]] = {}
+    for side, other in (SIDES, SIDES[::-1]):
+        for part in COCO_SHIFTED:
+            half = (measured[part]["width_ratio"] - 1) / 2
+            up = measured[part]["up_in_trunks"]
+            own = [(of(f"{side}_{part}"), 1 + half), (of(f"{other}_{part}"), -half)]
+            out[f"coco:{side}_{part}"] = combine([*own, *((rule, up * share) for rule, share in trunk)])
+        for part in COCO_SAME:
+            if f"mediapipe:{side}_{part}" in rules:
+                out[f"coco:{side}_{part}"] = dict(rules[f"mediapipe:{side}_{part}"])
+    return out
+
+
+def combine(parts: Sequence[tuple[Rule, float]]) -> dict[str, float]:
+    """The weighted sum of rules; sources that cancel are left out."""
+    total: dict[str, float] = {}
+    for rule, share in parts:
+        for source, weight in rule.items():
+            total[source] = total.get(source, 0.0) + share * weight
+    return rounded(total, least=MIN_WEIGHT / 3)
+
+
+def rounded(rule: Rule, *, least: float = MIN_WEIGHT) -> dict[str, float]:
+    """A rule with four decimals that sums to one; sources of little weight are left out, which keeps fits fast."""
+    kept = {source: float(weight) for source, weight in rule.items() if abs(weight) >= least}
+    out = {source: round(weight / sum(kept.values()), 4) for source, weight in kept.items()}
+    largest = max(out, key=lambda source: out[source])
+    out[largest] = round(out[largest] + 1 - sum(out.values()), 4)
+    return out
 
 
 if __name__ == "__main__":

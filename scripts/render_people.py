@@ -17,6 +17,7 @@ import torch
 import tyro
 from jaxtyping import Float
 from PIL import Image, ImageFilter
+from quick_raster import rasterize, shade
 from rich.progress import track
 from torch import Tensor
 
@@ -29,7 +30,6 @@ from vitruvian.geometry.rotations import exp_so3
 from vitruvian.keypoints.detectors import DetectorConfig, MediaPipeDetector
 from vitruvian.keypoints.images import Photograph
 from vitruvian.keypoints.targets import keypoint_targets
-from vitruvian.view.ray_tracing import Lighting
 from vitruvian.view.render import render_meshes
 
 Framing = Literal["body", "upper", "head"]
@@ -49,8 +49,10 @@ class Arguments:
     """How much of the person the picture shows."""
     height: int = 960
     """Height of the picture in pixels; its width is three quarters of that."""
+    ray_traced: bool = False
+    """Ray tracing with soft shadows instead of the quick z-buffer; some twenty times slower."""
     samples: int = 8
-    """Rays per pixel."""
+    """Rays per pixel, where rays are traced."""
     pictures: Path | None = None
     """Folder for the pictures themselves."""
 
@@ -91,7 +93,7 @@ def draw_person(body: BodyModel, poses: PoseDataset, arguments: Arguments, gener
         spread = torch.from_numpy(generator.normal(size=12)).float()
         rotations[block.start : block.stop] = exp_so3((mean + spread @ components[:12]).view(15, 3))
     rotations[body.skeleton.index("jaw")] = turn("x", float(abs(generator.normal()) * 0.12))
-    if arguments.framing != "body":
+    if arguments.framing == "head":
         # Heads that look about, more than those of walking people.
         for joint in ("neck", "head"):
             rotations[body.skeleton.index(joint)] = exp_so3(torch.from_numpy(generator.normal(size=3) * 0.2).float())
@@ -203,16 +205,21 @@ def render(body: BodyModel, person: Drawn, arguments: Arguments, generator: np.r
     )
     stand_off = torch.from_numpy(np.where(bare, 0.0, generator.uniform(0.0, 0.012))).float()
     mesh = Mesh(mesh.vertices + stand_off[:, None] * mesh.vertex_normals(), mesh.faces)
-    light = Lighting(
-        ambient=generator.uniform(0.2, 0.5), key=generator.uniform(1.2, 2.6), softness=generator.uniform(0.1, 0.5)
-    )
-    rgba = render_meshes(mesh, person.camera, colors=[colors], samples=arguments.samples, lighting=light)
-    height, width = rgba.shape[:2]
+    width, height = (int(side) for side in person.camera.image_size)
+    if arguments.ray_traced:
+        rgba = render_meshes(mesh, person.camera, colors=[colors], samples=arguments.samples)
+        inside, alpha = rgba[..., :3].astype(np.float64), rgba[..., 3:] / 255.0
+    else:
+        lit = shade(mesh.vertex_normals().numpy(), colors, generator)
+        pixels = person.camera.project(mesh.vertices).numpy().astype(np.float64)
+        inside, coverage = rasterize(
+            pixels, mesh.vertices[:, 2].numpy(), mesh.faces.numpy(), lit, width=width, height=height
+        )
+        inside, alpha = inside * 255, coverage[..., None]
     coarse = (generator.uniform(0.1, 0.95, (5, 4, 3)) * 255).astype(np.uint8)
     backdrop = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
     backdrop = backdrop.filter(ImageFilter.GaussianBlur(8))
-    alpha = rgba[..., 3:].astype(np.float32) / 255
-    mixed = rgba[..., :3] * alpha + np.asarray(backdrop, dtype=np.float32) * (1 - alpha)
+    mixed = inside * alpha + np.asarray(backdrop, dtype=np.float32) * (1 - alpha)
     noisy = mixed + generator.normal(size=mixed.shape) * 3
     return noisy.clip(0, 255).astype(np.uint8)
 
@@ -248,11 +255,14 @@ def main(arguments: Arguments) -> None:
         if arguments.pictures is not None:
             arguments.pictures.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(arguments.pictures / f"{arguments.framing}{number:04d}.png")
+        posed = person.pose(body)
+        # Vertices and not parameters: they mean the same for any later model with these triangles.
         row = {
-            "gender": np.array(gender),
-            "betas": person.betas.numpy(),
-            "expression": person.expression.numpy(),
-            "rotations": person.rotations.numpy(),
+            "rest": posed.shaped.vertices.numpy().astype(np.float16),
+            "posed": (posed.vertices - person.transl).numpy().astype(np.float16),
+            "bones": posed.world_rotations.numpy().astype(np.float32),
+            "joints": (posed.joints - person.transl).numpy().astype(np.float32),
+            "rest_joints": posed.shaped.joints.numpy().astype(np.float32),
             "transl": person.transl.numpy(),
             "focal_px": person.camera.focal_px.numpy(),
             "image_size": person.camera.image_size.numpy(),

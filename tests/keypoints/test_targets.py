@@ -5,13 +5,22 @@ import torch
 
 from vitruvian.bodies.landmarks import FaceLandmarks
 from vitruvian.bodies.model import BodyModel
+from vitruvian.bodies.open_body import open_body
 from vitruvian.bodies.skeletons import MANO_LEFT, SMPL, SMPLX, Skeleton
 from vitruvian.errors import InputError
 from vitruvian.geometry.rotations import exp_so3
+from vitruvian.keypoints.face_mesh import MESH_OF_FACE_68, MIRROR_OF_MESH
 from vitruvian.keypoints.formats import FORMATS, get_format
-from vitruvian.keypoints.places import FINGERS
-from vitruvian.keypoints.target_rules import DEFINITION_RULES, PLACE_RULES, default_weight, rule_for
-from vitruvian.keypoints.targets import keypoint_targets
+from vitruvian.keypoints.places import FINGERS, mirror_place
+from vitruvian.keypoints.surface_targets import face_mesh_points
+from vitruvian.keypoints.target_rules import (
+    DEFINITION_RULES,
+    PLACE_RULES,
+    default_weight,
+    regressed_rules,
+    rules_for,
+)
+from vitruvian.keypoints.targets import combined_points, keypoint_targets, resolve_rule
 
 SURFACE = (
     "nose", "left_eye_front", "right_eye_front", "left_ear", "right_ear",
@@ -111,8 +120,15 @@ def test_the_published_fit_leaves_out_neck_and_clicked_hips(body: BodyModel) -> 
     assert unused == [1, 8, 9, 12]
     assert len(targets.fitted()) == 21
     assert (targets.fitted().weight > 0).all()
-    assert default_weight("ibug:face_contour_3") == 0
-    assert default_weight("coco:left_knee") == 1
+
+
+def test_default_weights() -> None:
+    assert default_weight("ibug:face_contour_3", family="open") == 0
+    assert default_weight("coco:left_hand_wrist", family="open") == 0
+    assert default_weight("mediapipe:mesh_100", family="open") == 0
+    assert default_weight("coco:left_knee", family="smplx") == 1
+    assert default_weight("coco:left_hip", family="smplx") == 0
+    assert default_weight("h36m:left_hip", family="smplx") == 1
 
 
 def test_selected_targets_are_the_same_points(body: BodyModel) -> None:
@@ -141,18 +157,79 @@ def test_weights_of_rules_sum_to_one(rule: dict[str, float]) -> None:
 
 
 def test_rules_prefer_the_definition_to_the_place() -> None:
-    assert rule_for("h36m:shoulder_center") == {"neck": 1.0}
-    assert rule_for("coco:shoulder_center") == {"left_shoulder": 0.5, "right_shoulder": 0.5}
-    assert rule_for("left_eye") == {"left_eye": 1.0}
-    assert rule_for("coco:left_eye") == {"vertex:left_eye_front": 1.0}
+    assert rules_for("h36m:shoulder_center", family="smplx")[0] == {"neck": 1.0}
+    assert rules_for("coco:shoulder_center", family="smplx")[0] == {"left_shoulder": 0.5, "right_shoulder": 0.5}
+    assert rules_for("left_eye", family="smplx") == ({"left_eye": 1.0},)
+    assert rules_for("coco:left_eye", family="smplx")[0] == {"vertex:left_eye_front": 1.0}
 
 
-def test_rules_mirror_each_other() -> None:
-    for name, rule in DEFINITION_RULES.items():
-        if "left_" in name and not any(source.startswith("landmark") for source in rule):
-            swapped = {source.replace("left_", "right_"): weight for source, weight in rule.items()}
-            other = {
-                source.replace("left_", "right_"): weight
-                for source, weight in DEFINITION_RULES[name.replace("left_", "right_")].items()
-            }
-            assert other.keys() == swapped.keys()
+@pytest.mark.parametrize("table", [DEFINITION_RULES, regressed_rules("open")], ids=["hand-set", "regressed"])
+def test_rules_of_the_two_sides_mirror_each_other(table: dict[str, dict[str, float]]) -> None:
+    def mirrored(source: str) -> str:
+        kind, _, name = source.rpartition(":")
+        return f"{kind}:{mirror_place(name)}" if kind else mirror_place(name)
+
+    assert table
+    for name, rule in table.items():
+        if not any(source.startswith("landmark") for source in rule):
+            assert table[mirrored(name)] == {mirrored(source): weight for source, weight in rule.items()}
+
+
+@pytest.fixture(scope="module")
+def shipped() -> BodyModel:
+    return open_body("neutral")
+
+
+def test_the_open_body_has_all_points_of_the_face_mesh_near_its_own_landmarks(shipped: BodyModel) -> None:
+    targets = keypoint_targets(shipped, "mediapipe-face468")
+    assert len(targets) == 468
+    rest = shipped.with_shape().with_pose()
+    mesh = rest.points(targets.points)
+    landmarks = rest.landmarks()
+    gaps = torch.stack([
+        (mesh[MESH_OF_FACE_68[17 + k]] - landmarks[k]).norm() for k in range(51)
+    ])  # fmt: skip
+    assert gaps.median() < 0.006
+    assert gaps.quantile(0.9) < 0.012
+    face = mesh - mesh.mean(0)
+    mirrored = face[list(MIRROR_OF_MESH)] * torch.tensor([-1.0, 1.0, 1.0])
+    assert (face - mirrored).norm(dim=-1).median() < 0.005
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "offset_mm", "tolerance_mm"),
+    [
+        ("coco:left_hip", "left_hip", (15, 40, 0), 20),  # clicked higher and further out than the joint
+        ("mediapipe:left_hip", "left_hip", (0, 10, 0), 20),
+        ("mediapipe:left_shoulder", "left_shoulder", (-5, 30, 0), 20),
+        ("coco:left_ankle", "left_ankle", (0, 20, 0), 20),
+        ("coco:left_knee", "left_knee", (0, 0, 0), 5),
+        ("mediapipe:left_ear", "vertex:left_ear", (-10, 0, 10), 25),
+    ],
+)
+def test_regressed_targets_lie_beside_the_joints(
+    shipped: BodyModel, name: str, reference: str, offset_mm: tuple[int, int, int], tolerance_mm: float
+) -> None:
+    rest = shipped.with_shape().with_pose()
+    targets = keypoint_targets(shipped, "mediapipe-pose33" if name.startswith("mediapipe") else "coco17")
+    row = targets.find(name)
+    combination = resolve_rule(shipped, {reference: 1.0})
+    assert row is not None
+    assert combination is not None
+    origin = rest.points(combined_points(shipped, [combination]))[0]
+    offset = (rest.points(targets.points)[row] - origin) * 1e3
+    assert (offset - torch.tensor(offset_mm)).abs().max() < tolerance_mm, offset
+
+
+def test_hips_clicked_in_photographs_count_where_their_place_was_regressed(shipped: BodyModel) -> None:
+    targets = keypoint_targets(shipped, "openpose-body25")
+    weights = dict(zip(targets.names, targets.weight.tolist(), strict=True))
+    assert weights["coco:left_hip"] == 0.5
+    assert weights["coco:hip_center"] == 0
+    assert len(targets.fitted()) == 23
+
+
+def test_face_mesh_of_other_triangles_is_unknown(body: BodyModel) -> None:
+    assert not face_mesh_points(body.faces)
+    names = keypoint_targets(body, "mediapipe-face468").names
+    assert len(names) == 68

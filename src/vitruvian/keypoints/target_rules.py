@@ -6,7 +6,10 @@ joints "1.2 left_hip − 0.2 right_hip" lies outside the hip joint on the line t
 a rule holds for every body family that has them.
 """
 
+import json
 from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
 
 from vitruvian.keypoints.formats import place_of
 from vitruvian.keypoints.places import FACE_CONTOUR, FACE_INNER, FINGERS, SIDES
@@ -75,20 +78,38 @@ def place_rule(place: str) -> Rule:
     return PLACE_RULES.get(place) or {place: 1.0}
 
 
-def rule_for(name: str) -> Rule:
-    """The rule of a keypoint: that of its definition, else that of its place."""
-    return DEFINITION_RULES.get(name) or place_rule(place_of(name))
+@cache
+def regressed_rules(family: str) -> Mapping[str, Rule]:
+    """Rules by `definition:place` that were regressed on a body family; none for families where nobody did."""
+    path = files("vitruvian") / "resources" / "keypoints" / f"{family}_rules.json"
+    if not path.is_file():
+        return {}
+    rules: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["rules"]
+    return rules
 
 
-def default_weight(name: str) -> float:
-    """How much a keypoint counts in a fit, besides its confidence.
+def rules_for(name: str, *, family: str) -> tuple[Rule, ...]:
+    """The rules of a keypoint on a body family, best first: regressed, that of its definition, that of its place.
 
-    Zero for points that repeat others (OpenPose's neck and mid hip), for hips that were clicked in photographs (the
-    published fit leaves both out, SMPLify-X), and for the face contour, which is an outline and no point of the face.
+    A body may lack the sources of one (fingers), and have those of the next.
+    """
+    candidates = (regressed_rules(family).get(name), DEFINITION_RULES.get(name), place_rule(place_of(name)))
+    return tuple(rule for rule in candidates if rule is not None)
+
+
+def default_weight(name: str, *, family: str) -> float:
+    """How much a keypoint counts in a fit on a body family, besides its confidence.
+
+    Zero for points that repeat others (OpenPose's neck and mid hip, the wrist of an OpenPose hand) and for the face
+    contour, which is an outline and no point of the face. Hips clicked in photographs count where their place on the
+    body was regressed; elsewhere they do not, as in the published fit (SMPLify-X). Of the face mesh the points that
+    are landmarks count, which are enough and keep fits fast.
     """
     place = place_of(name)
-    if place in ("shoulder_center", "hip_center") or place in FACE_CONTOUR or place.endswith("_hand_wrist"):
+    if place in ("shoulder_center", "hip_center", *FACE_CONTOUR) or place.startswith("mesh_"):
+        return 0.0
+    if place.endswith("_hand_wrist") and not name.startswith("mediapipe:"):
         return 0.0
     if name in ("coco:left_hip", "coco:right_hip"):
-        return 0.0
-    return 1.0
+        return 0.5 if name in regressed_rules(family) else 0.0
+    return 0.5 if place.endswith(("_hand_wrist", "_knuckle")) else 1.0

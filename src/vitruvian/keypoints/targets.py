@@ -11,7 +11,8 @@ from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.points import SkinnedPoints
 from vitruvian.errors import InputError
 from vitruvian.keypoints.formats import GROUPS, get_format
-from vitruvian.keypoints.target_rules import Rule, default_weight, rule_for
+from vitruvian.keypoints.surface_targets import face_mesh_points
+from vitruvian.keypoints.target_rules import Rule, default_weight, rules_for
 from vitruvian.tensors import TensorRecord
 
 
@@ -71,9 +72,10 @@ def keypoint_targets(model: BodyModel, format: str) -> KeypointTargets:
         InputError: the format is unknown, or the body has no target for any of its keypoints.
     """
     definition = get_format(format)
+    mesh = face_mesh_points(model.faces)
     found = []
     for row, name in enumerate(definition.names):
-        combination = resolve_rule(model, rule_for(name))
+        combination = Combination(mesh[name], ()) if name in mesh else find_target(model, name)
         if combination is not None:
             found.append((row, combination))
     if not found:
@@ -85,7 +87,7 @@ def keypoint_targets(model: BodyModel, format: str) -> KeypointTargets:
         format=definition.name,
         keypoint=torch.tensor(rows, device=device),
         group=torch.tensor([group_of[row] for row in rows], device=device),
-        weight=model.template.new_tensor([default_weight(definition.names[row]) for row in rows]),
+        weight=model.template.new_tensor([default_weight(definition.names[row], family=model.family) for row in rows]),
         points=combined_points(model, [combination for _, combination in found]),
     )
 
@@ -96,6 +98,15 @@ class Combination:
 
     vertices: tuple[tuple[int, float], ...]
     joints: tuple[tuple[int, float], ...]
+
+
+def find_target(model: BodyModel, name: str) -> Combination | None:
+    """The best rule of a keypoint that the body has all sources of; None if it has those of none."""
+    for rule in rules_for(name, family=model.family):
+        combination = resolve_rule(model, rule)
+        if combination is not None:
+            return combination
+    return None
 
 
 def resolve_rule(model: BodyModel, rule: Rule) -> Combination | None:
