@@ -1,6 +1,8 @@
 """Fitted people in the browser: bodies, skeletons, and cameras with their photographs."""
 
+import contextlib
 import importlib
+import io
 import math
 import threading
 from collections.abc import Sequence
@@ -72,6 +74,9 @@ class Viewer:
                 segments = np.array([[joints[person, a], joints[person, b]] for a, b in bones])
                 name = f"/people/{person}/skeleton"
                 self._handles.append(scene.add_line_segments(name, segments, _BONE_COLOUR, thickness=0.008))
+        middle = vertices.reshape(-1, 3).mean(0)
+        self._server.initial_camera.look_at = tuple(map(float, middle))
+        self._server.initial_camera.position = tuple(map(float, middle + np.array([1.6, -0.8, -2.4])))
         self._handles.append(self._camera(picture, float(vertices[..., 2].mean())))
         self._handles.append(self._ground(vertices))
 
@@ -124,7 +129,8 @@ def open_viewer(pictures: Sequence[ViewedPicture], *, host: str = "127.0.0.1", p
     except ImportError as error:
         raise MissingPackageError("the viewer needs the package viser", hint='pip install "vitruvian[view]"') from error
     try:
-        server = viser.ViserServer(host=host, port=port, label="vitruvian", verbose=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # it announces itself; the command line does that here
+            server = viser.ViserServer(host=host, port=port, label="vitruvian", verbose=False)
     except OSError as error:
         raise OutputError("the viewer cannot be started", seen=f"{host}:{port} ({error.strerror})") from error
     return Viewer(server, pictures)
