@@ -17,9 +17,10 @@ from synthetic_people import PeopleConfig, SyntheticPeople, draw_people
 from torch import Tensor
 
 import vitruvian as vt
+from vitruvian.apps.regress import FLOW_FIT, flow_prior, flow_start, regress
 from vitruvian.bodies.model import BodyModel
-from vitruvian.fitting.fit import FitConfig, fit_keypoints
-from vitruvian.fitting.parts import BodyPrior, body_prior
+from vitruvian.fitting.fit import FittedPeople, fit_keypoints
+from vitruvian.fitting.parts import body_prior
 from vitruvian.metrics import mpjpe_mm, pa_error_mm, point_error_mm
 
 FAILURE_MM = 150.0
@@ -34,8 +35,8 @@ class AccuracyConfig:
         count: number of people.
         noise_px: standard deviations of the keypoint noise that are tried.
         missing: share of keypoints that are not seen.
-        prior: pose prior.
-        ablate: compare all pose priors at the second noise level.
+        prior: pose prior: none, bending, hand-set, mixture, vposer or flow.
+        ablate: compare the pose priors at a noise of 2 px.
         quick: 40 people only.
         json: file for the figures.
     """
@@ -65,10 +66,25 @@ def vertex_groups(body: BodyModel) -> dict[str, Tensor]:
     return {key: torch.tensor([g == key for g in group]) for key in ("body", "left_hand", "right_hand", "head")}
 
 
-def measure(body: BodyModel, people: SyntheticPeople, prior: BodyPrior | None, config: FitConfig) -> dict[str, float]:
+def fit_people(body: BodyModel, people: SyntheticPeople, prior: str) -> FittedPeople:
+    """Fit with a pose prior by name; `flow` takes start and prior of each person from the regressed distribution."""
+    if prior != "flow":
+        return fit_keypoints(body, people.keypoints, people.camera, prior=body_prior(prior, body.skeleton))
+    posterior = regress(people.keypoints, people.camera)
+    return fit_keypoints(
+        body,
+        people.keypoints,
+        people.camera,
+        prior=flow_prior(posterior),
+        start=flow_start(posterior, body, people.keypoints, people.camera),
+        config=FLOW_FIT,
+    )
+
+
+def measure(body: BodyModel, people: SyntheticPeople, prior: str) -> dict[str, float]:
     """Fit the people and compare with the truth; medians over people, in millimetres and pixels."""
     begin = time.perf_counter()
-    fits = fit_keypoints(body, people.keypoints, people.camera, prior=prior, config=config)
+    fits = fit_people(body, people, prior)
     seconds = time.perf_counter() - begin
     errors: dict[str, list[Tensor]] = {}
     groups = vertex_groups(body)
@@ -123,12 +139,11 @@ def main(config: AccuracyConfig) -> None:
         people = draw_people(body, PeopleConfig(count=config.count, noise_px=2.0, missing=config.missing))
         priors = {}
         for name in ("none", "bending", "mixture", "vposer"):
-            priors[name] = measure(body, people, body_prior(name, body.skeleton), FitConfig())
+            priors[name] = measure(body, people, name)
         results["priors"] = priors
         show(f"pose priors, {config.count} people, 2 px", priors)
     else:
-        prior = body_prior(config.prior, body.skeleton)
-        runs = {f"{noise:g} px": measure(body, people, prior, FitConfig()) for noise, people in drawn.items()}
+        runs = {f"{noise:g} px": measure(body, people, config.prior) for noise, people in drawn.items()}
         results["noise_px"] = runs
         show(f"{config.count} people, prior {config.prior}", runs)
     if config.json is not None:

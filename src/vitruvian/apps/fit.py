@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 
+from vitruvian.apps.beliefs import Belief, belief_by_name, belief_of_posterior
 from vitruvian.apps.fit_config import FitPhotographs
 from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, gather
 from vitruvian.apps.progress import Progress, silent
+from vitruvian.apps.regress import FLOW_FIT
 from vitruvian.apps.results import RunResults, require_renderer, write_pictures, write_run_report
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
@@ -19,18 +21,25 @@ from vitruvian.errors import InputError, NoPersonError, VitruvianError
 from vitruvian.fits import Fits, body_name, config_json, package_version
 from vitruvian.fitting.fit import FitConfig, fit_keypoints
 from vitruvian.fitting.lbfgs import LBFGS
-from vitruvian.fitting.parts import BodyPrior, body_prior
+from vitruvian.fitting.parts import BodyPrior
 from vitruvian.fitting.solution import Status
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.observations import Keypoints, PeopleInImage
 from vitruvian.output import prepare_folder
+from vitruvian.recovery.posterior import BodyPosterior
 from vitruvian.tensors import concatenate_records, stack_records
+
+
+def prior_name(config: FitPhotographs) -> str:
+    """The pose prior that is meant: if none is named, the flow, or VPoser where the published stages are asked for."""
+    return config.prior or ("vposer" if config.schedule == "paper" else "flow")
 
 
 def solver_config(config: FitPhotographs) -> FitConfig:
     """The configuration of the solver that an application's configuration asks for."""
-    chosen = FitConfig.paper() if config.schedule == "paper" else FitConfig()
+    own = FLOW_FIT if prior_name(config) == "flow" else FitConfig()
+    chosen = FitConfig.paper() if config.schedule == "paper" else own
     chosen = replace(chosen, min_confidence=config.min_confidence)
     return replace(chosen, solver=LBFGS()) if config.solver == "lbfgs" else chosen
 
@@ -73,8 +82,8 @@ def fit(
     people: Keypoints | PeopleInImage | Sequence[PeopleInImage],
     camera: Camera | None = None,
     *,
-    start: BodyParams | None = None,
-    prior: BodyPrior | None = None,
+    start: BodyPosterior | BodyParams | None = None,
+    prior: BodyPrior | str | None = None,
     config: FitConfig | None = None,
 ) -> Fits:
     """Fit a body to 2D keypoints: everyone at once, in batches that fit the memory.
@@ -84,9 +93,11 @@ def fit(
         people: `(person, K)` keypoints of one picture, or the people of one or several pictures.
         camera: one camera for all, or one per person; None takes the image size that `people` know, with a focal length
             of the image diagonal.
-        start: where to start, one row per person; None tries several turns about the vertical.
-        prior: belief about body poses; None takes the default.
-        config: solver, stages, weights.
+        start: what `regress` made of the same people, which is then start and prior; or parameters, one row per person;
+            None chooses starts by what the prior is.
+        prior: belief about body poses, or its name: `flow` (the default: the distribution that `regress` finds),
+            `vposer`, `mixture`, `hand-set`, `bending`, `none`.
+        config: solver, stages, weights; None takes those made for the prior.
 
     Raises:
         InputError: no camera and no image size, or cameras that do not match the people.
@@ -110,7 +121,14 @@ def fit(
         camera = _known_cameras(sources)
     if camera.focal_px.dim() == 1:
         camera = camera.map(lambda x: x.expand(count, -1))
-    return _fit_rows(body, keypoints, camera, names, numbers, config or FitConfig(), start=start, prior=prior)
+    if isinstance(start, BodyPosterior):
+        belief = belief_of_posterior(start, body, keypoints, camera)
+    elif isinstance(prior, BodyPrior):
+        belief = Belief(prior, start, FitConfig())
+    else:
+        belief = belief_by_name(prior or ("flow" if start is None else "vposer"), body, keypoints, camera)
+        belief = replace(belief, start=start if start is not None else belief.start)
+    return _fit_rows(body, keypoints, camera, names, numbers, config or belief.config, belief)
 
 
 def fit_photographs(
@@ -193,7 +211,10 @@ def _fit_pictures(
     if not pictures:
         keypoints = Keypoints.empty("openpose-body25")
         camera = Camera(*(torch.zeros(0, 2) for _ in range(3)))
-        return _fit_rows(body, keypoints, camera, [], [], solver_config(config), config=config_json(config_of(config)))
+        nothing = Belief(None, None, solver_config(config))
+        return _fit_rows(
+            body, keypoints, camera, [], [], nothing.config, nothing, config=config_json(config_of(config))
+        )
     formats = Counter(picture.keypoints.format for picture in pictures)
     widest = max(formats, key=lambda name: len(Keypoints.empty(name).definition))
     keypoints = concatenate_records([picture.keypoints.to_format(widest) for picture in pictures])
@@ -201,14 +222,15 @@ def _fit_pictures(
     cameras = [stack_records([picture.camera] * count) for picture, count in zip(pictures, counts, strict=True)]
     names = [picture.name for picture, count in zip(pictures, counts, strict=True) for _ in range(count)]
     numbers = [person for count in counts for person in range(count)]
+    camera = concatenate_records(cameras)
     return _fit_rows(
         body,
         keypoints,
-        concatenate_records(cameras),
+        camera,
         names,
         numbers,
         solver_config(config),
-        prior=None if config.prior == "default" else body_prior(config.prior, body.skeleton),
+        belief_by_name(prior_name(config), body, keypoints, camera),
         config=config_json(config_of(config)),
         progress=progress,
     )
@@ -221,9 +243,8 @@ def _fit_rows(
     names: Sequence[str],
     numbers: Sequence[int],
     fit_config: FitConfig,
+    belief: Belief,
     *,
-    start: BodyParams | None = None,
-    prior: BodyPrior | None = None,
     config: str | None = None,
     progress: Progress = silent,
 ) -> Fits:
@@ -235,7 +256,9 @@ def _fit_rows(
         progress("fit", done, total)
 
     progress("fit", 0, total)
-    fitted = fit_keypoints(body, keypoints, camera, config=fit_config, prior=prior, start=start, progress=advance)
+    fitted = fit_keypoints(
+        body, keypoints, camera, config=fit_config, prior=belief.prior, start=belief.start, progress=advance
+    )
     return Fits(
         params=fitted.params,
         camera=camera.to(dtype=body.dtype),

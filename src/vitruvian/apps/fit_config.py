@@ -22,8 +22,9 @@ class FitPhotographs:
     """Family of the body. All but the open one need a licensed file: vitruvian body add FILE."""
     gender: Literal["neutral", "female", "male"] = "neutral"
     """Shape space of the body."""
-    prior: Literal["default", "hand-set", "mixture", "vposer", "bending", "none"] = "default"
-    """What poses are likely before the picture is seen."""
+    prior: Literal["flow", "vposer", "mixture", "hand-set", "bending", "none"] | None = None
+    """What poses are likely. flow: the distribution that a network finds for these keypoints (used if none is named);
+    the others know no picture."""
     solver: Literal["lm", "lbfgs"] = "lm"
     """Levenberg-Marquardt, or the much slower L-BFGS of the papers."""
     schedule: Literal["own", "paper"] = "own"
