@@ -156,10 +156,10 @@ class MediaPipeDetector:
         face = self._face(pyramid, person)
         out[: len(BODY)] = _body_with_face(person, face)
         for side, reading in self._hands(pyramid, person).items():
-            out[list(fmt.groups[f"{side}_hand"])] = np.column_stack((reading.points, np.full(21, reading.score)))
+            out[list(fmt.groups[f"{side}_hand"])] = np.column_stack((reading.points, np.full(21, reading.score**2)))
         if face is not None:
             rows = list(fmt.groups["face"])
-            out[rows[:468]] = np.column_stack((face.points, np.full(468, face.score)))
+            out[rows[:468]] = np.column_stack((face.points, np.full(468, face.score**2)))
             out[rows[468:]] = self._irises(pyramid, face)
         return out
 
@@ -218,7 +218,7 @@ class MediaPipeDetector:
             if math.dist(*corners) < 8:
                 continue
             points = self._read_iris(pyramid, region, mirrored=side == "left")
-            out[5 * k : 5 * k + 5] = np.column_stack((points, np.full(5, face.score)))
+            out[5 * k : 5 * k + 5] = np.column_stack((points, np.full(5, face.score**2)))
         return out
 
 
@@ -227,12 +227,12 @@ def _body_with_face(person: _Person, face: FaceReading | None) -> Float[np.ndarr
 
     The pose network puts eyes and nose on the back of a head too, with full confidence.
     """
-    body = np.column_stack((person.pose.points, person.confidence))
+    body = np.column_stack((person.pose.points, person.confidence**2))
     if face is None:
         body[_FACE_POINTS, 2] *= 0.5
         return body
     for place, mesh in BODY_POINTS_ON_MESH.items():
-        body[BODY.index(place)] = (*face.points[list(mesh)].mean(0), face.score)
+        body[BODY.index(place)] = (*face.points[list(mesh)].mean(0), face.score**2)
     return body
 
 
