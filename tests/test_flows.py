@@ -200,3 +200,18 @@ def test_one_feature_cannot_be_coupled() -> None:
 
 def test_calling_a_flow_gives_a_distribution() -> None:
     assert isinstance(flow()(contexts(2)), FlowDistribution)
+
+
+@pytest.mark.parametrize("context_scales", [False, True])
+def test_selected_items_keep_their_distribution(context_scales: bool) -> None:
+    torch.manual_seed(0)
+    flow = (
+        Glow(FlowConfig(num_features=6, context_features=4, hidden=16, context_scales=context_scales)).double().eval()
+    )
+    context = torch.randn(5, 4, dtype=torch.float64)
+    index = torch.tensor([3, 0, 3])
+    z = torch.randn(3, 6, dtype=torch.float64)
+    kept, afresh = flow(context).select(index), flow(context[index])
+    torch.testing.assert_close(kept.from_latent(z), afresh.from_latent(z))
+    torch.testing.assert_close(kept.log_prob(z), afresh.log_prob(z))
+    assert kept.batch_shape == afresh.batch_shape

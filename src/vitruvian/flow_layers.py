@@ -8,7 +8,7 @@ once by `condition` and broadcasts over leading sample axes. `differential` push
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,6 +28,10 @@ class FlowLayer(nn.Module):
     def condition(self, context: Float[Tensor, "*batch context"]) -> Conditioning:
         """What the other methods need of the context, computed once."""
         return ()
+
+    def select(self, conditioning: Conditioning, index: Int[Tensor, "kept"]) -> Conditioning:
+        """The conditioning of some of the batch items."""
+        return tuple(value[index] for value in conditioning)
 
     def to_latent(self, x: Tensor, conditioning: Conditioning) -> Float[Tensor, "*batch D"]:
         raise NotImplementedError
@@ -131,6 +135,9 @@ class LULinear(FlowLayer):
             inverse_L = torch.linalg.solve_triangular(L, identity, upper=False, unitriangular=True)
             inverse = torch.linalg.solve_triangular(U, inverse_L, upper=True)
             return (L @ U).T, inverse.T
+
+    def select(self, conditioning: Conditioning, index: Int[Tensor, "kept"]) -> Conditioning:
+        return conditioning
 
     def to_latent(self, x: Tensor, conditioning: Conditioning) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -244,6 +251,11 @@ class AdditiveCoupling(FlowLayer):
 
     def condition(self, context: Tensor) -> Conditioning:
         return self.network.condition(context)
+
+    def select(self, conditioning: Conditioning, index: Int[Tensor, "kept"]) -> Conditioning:
+        if self.network.from_context is None:
+            return conditioning
+        return super().select(conditioning, index)
 
     def _moved(self, x: Tensor, sign: float, conditioning: Conditioning) -> Tensor:
         a, b = x[..., self.passed], x[..., self.shifted]

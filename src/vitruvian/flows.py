@@ -8,10 +8,11 @@ next to the data and next to the latent: one at every level multiplies up, and t
 """
 
 import math
+from copy import copy
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitruvian.errors import InputError
@@ -104,6 +105,14 @@ class FlowDistribution:
         self.num_features = flow.config.num_features
         self.batch_shape = context.shape[:-1]
         self._like = next(flow.parameters())
+
+    def select(self, index: Int[Tensor, "kept"]) -> "FlowDistribution":
+        """The distributions of some of the batch items, without running the conditioning nets again."""
+        kept = copy(self)
+        pairs = zip(self._layers, self._conditioning, strict=True)
+        kept._conditioning = tuple(layer.select(conditioning, index) for layer, conditioning in pairs)
+        kept.batch_shape = torch.Size((len(index), *self.batch_shape[1:]))
+        return kept
 
     def _empty(self, *shape: int) -> Tensor:
         return self._like.new_zeros(*shape, *self.batch_shape, self.num_features)

@@ -179,8 +179,9 @@ class FlowPoseSpace:
     The global orientation is among them, in the camera frame. Row i of a state belongs to person i of the posterior.
     """
 
-    def __init__(self, posterior: BodyPosterior) -> None:
+    def __init__(self, posterior: BodyPosterior, distribution: FlowDistribution | None = None) -> None:
         self.posterior = posterior
+        self._distribution = distribution or posterior.body
 
     @property
     def joints(self) -> tuple[int, ...]:
@@ -188,11 +189,11 @@ class FlowPoseSpace:
 
     @property
     def num_parameters(self) -> int:
-        return self.posterior.body.num_features
+        return self._distribution.num_features
 
     def select(self, index: Int[Tensor, "kept"]) -> "FlowPoseSpace":
         """The space of some of the people; an index may repeat, to follow several hypotheses of one person."""
-        return FlowPoseSpace(self.posterior[index])
+        return FlowPoseSpace(self.posterior[index], self._distribution.select(index))
 
     def initial(self, batch: int, *, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "batch 66"]:
         """The mode."""
@@ -211,9 +212,9 @@ class FlowPoseSpace:
         posterior = self.posterior
         base = posterior.base_world
         if not with_jacobian:
-            view = rotations_from_chart(posterior.body.from_latent(state), base)
+            view = rotations_from_chart(self._distribution.from_latent(state), base)
             return PoseEvaluation(self._in_camera(view), None)
-        v, tangents = posterior.body.from_latent_with_differential(state)
+        v, tangents = self._distribution.from_latent_with_differential(state)
         view = rotations_from_chart(v, base)
         # Turning the camera acts from the left, so right perturbations stay as they are.
         return PoseEvaluation(self._in_camera(view), chart_differential(v, base, view, tangents))
@@ -227,7 +228,7 @@ class FlowPoseSpace:
     @torch.no_grad()
     def encode(self, rotations: Float[Tensor, "batch 22 3 3"]) -> Float[Tensor, "batch 66"]:
         """Latent of the given rotations; exact, since the flow is invertible."""
-        return self.posterior.body.to_latent(self.posterior._chart(rotations))
+        return self._distribution.to_latent(self.posterior._chart(rotations))
 
     def residual(self, state: Float[Tensor, "batch 66"]) -> Float[Tensor, "batch 66"]:
         return state
@@ -240,13 +241,13 @@ class FlowPoseSpace:
 class FlowHandSpace:
     """The 15 joints of one hand as a latent of the hand flow of each person, with prior ½|z|²."""
 
-    def __init__(self, posterior: BodyPosterior, side: str) -> None:
+    def __init__(self, posterior: BodyPosterior, side: str, distribution: FlowDistribution | None = None) -> None:
         self.posterior = posterior
         self.side = side
         self._row = _HANDS.index(side)
         self._coefficients = hand_spaces(posterior.network.config.num_hand)[self._row]
-        self._flow: Glow = posterior.network.hand_flow
-        self._distribution = self._flow(posterior.hand_context[:, self._row])
+        flow: Glow = posterior.network.hand_flow
+        self._distribution = distribution or flow(posterior.hand_context[:, self._row])
 
     @property
     def joints(self) -> tuple[int, ...]:
@@ -258,7 +259,7 @@ class FlowHandSpace:
 
     def select(self, index: Int[Tensor, "kept"]) -> "FlowHandSpace":
         """The space of some of the people."""
-        return FlowHandSpace(self.posterior[index], self.side)
+        return FlowHandSpace(self.posterior[index], self.side, self._distribution.select(index))
 
     def initial(self, batch: int, *, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "batch D"]:
         """The mode."""
