@@ -99,7 +99,10 @@ class Fitter:
         self.config = config
         self.targets = keypoint_targets(body, format).fitted()
         skeleton = body.skeleton
-        self.prior = prior or (body_prior("hand-set", skeleton) if "pelvis" in skeleton.names else None)
+        self.prior = prior or (body_prior("vposer", skeleton) if "pelvis" in skeleton.names else None)
+        search = self.prior.search if self.prior is not None else None
+        self.search = None if search is None else Fitter(body, format, config, search)
+        """Fits while several starts of a person compete."""
         self.parts: tuple[Part, ...] = body_parts(skeleton, self.prior, hand_components=config.hand_components)
         self.has_root = any(part.name == "root" for part in self.parts)
         self.num_shape = min(config.num_shape, body.num_shape)
@@ -149,24 +152,28 @@ class Fitter:
         if start is None:
             count = self.config.turns if self.bank is None else self.config.starts
             owner = owner.repeat_interleave(count)
-            state = self._starts(observed, owner, rows)
+            state = (self.search or self)._starts(observed, owner, rows)
         else:
             if start.rotations.dim() == 5:
                 owner = owner.repeat_interleave(start.rotations.shape[1])
                 start = start.map(lambda x: x.flatten(0, 1))
             state = self.state_from(start, self.spaces(rows[owner]))
         iterations = torch.zeros(people, dtype=torch.long, device=self.body.device)
+        fitter = self if start is not None or self.search is None else self.search
         solution: Solution[FitState] | None = None
         for stage in self.config.schedule:
             if start is not None and not stage.articulated:
                 continue
-            solution = self.run_stage(stage, state, observed[owner], self.spaces(rows[owner]))
+            if fitter is not self and len(owner) == people:
+                state = self.state_from(fitter.params(state, fitter.spaces(rows)), self.spaces(rows))
+                fitter = self
+            solution = fitter.run_stage(stage, state, observed[owner], fitter.spaces(rows[owner]))
             state = solution.state
             iterations.index_add_(0, owner, solution.iterations)
             owner, state, solution = _prune(owner, people, stage.keep, state, solution)
         assert solution is not None
         owner, state, solution = _prune(owner, people, 1, state, solution)
-        return self.result(state, solution, observed, iterations, self.spaces(rows))
+        return fitter.result(state, solution, observed, iterations, fitter.spaces(rows))
 
     def empty(self) -> FittedPeople:
         """The result of no people."""
@@ -324,6 +331,11 @@ class Fitter:
             fixed_rotations=self._rotations(state.poses, spaces),
         )
 
+    def params(self, state: FitState, spaces: tuple[PoseSpace, ...]) -> BodyParams:
+        """The parameters of a state."""
+        rotations = orthonormalized(self._rotations(state.poses, spaces))
+        return BodyParams(rotations, state.betas, state.expression, state.transl)
+
     def result(
         self,
         state: FitState,
@@ -333,8 +345,7 @@ class Fitter:
         spaces: tuple[PoseSpace, ...],
     ) -> FittedPeople:
         """What is returned for a final state."""
-        rotations = orthonormalized(self._rotations(state.poses, spaces))
-        params = BodyParams(rotations, state.betas, state.expression, state.transl)
+        params = self.params(state, spaces)
         posed = self.body.with_shape(state.betas, state.expression).with_pose(params.rotations, state.transl)
         error = (observed.camera.project(posed.points(self.targets.points)) - observed.positions).norm(dim=-1)
         weights = observed.weights * (self.targets.weight > 0)

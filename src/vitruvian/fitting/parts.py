@@ -37,6 +37,8 @@ class BodyPrior:
     extra: tuple[RotationPrior, ...] = ()
     hands: tuple[PoseSpace, ...] = ()
     """Spaces of the left and the right hand; the learnt components if empty."""
+    search: "BodyPrior | None" = None
+    """A cheaper prior for the stages in which several starts of a person compete."""
 
 
 def body_joints(skeleton: Skeleton) -> tuple[int, ...]:
@@ -79,8 +81,8 @@ def _mixture_prior(skeleton: Skeleton) -> BodyPrior:
 
 
 def _vposer_prior(skeleton: Skeleton) -> BodyPrior:
-    """The latent space of VPoser."""
-    return BodyPrior("vposer", VPoserSpace(VPoser.learnt()))
+    """The latent space of VPoser; starts compete under the mixture, whose derivatives cost a tenth."""
+    return BodyPrior("vposer", VPoserSpace(VPoser.learnt()), search=_mixture_prior(skeleton))
 
 
 BODY_PRIORS: dict[str, Callable[[Skeleton], BodyPrior]] = {
