@@ -26,7 +26,7 @@ def random_mixture(generator: torch.Generator) -> MixturePrior:
 
 
 def random_vposer(generator: torch.Generator) -> VPoser:
-    network = VPoser(VPoserSettings(latent=6, hidden=40))
+    network = VPoser(VPoserSettings(latent=6, hidden=40, decoder_hidden=30))
     for parameter in network.parameters():
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
     return network.double()

@@ -33,9 +33,9 @@ SPACING_M = 0.02
 """Poses of one subject closer than this (root mean square over joints) count as duplicates."""
 
 TEST_SUBJECTS = ("02", "05", "12", "127", "135", "32")
-VALIDATION_SUBJECTS = ("03", "09", "26")
+VALIDATION_SUBJECTS = ("03", "09", "13", "26")
 _UNNAMED = "unnamed-"
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 
 Split = Literal["train", "val", "test"]
 
@@ -69,7 +69,9 @@ class PoseDataset(TensorRecord):
 
 
 @dataclass(frozen=True)
-class _Clip:
+class RecordedClip:
+    """One file of motion, and whose it is."""
+
     subject: str
     name: str
     motion: Motion
@@ -134,7 +136,7 @@ def build_pose_dataset(directory: Path) -> PoseDataset:
     subjects: list[str] = []
     clips: list[str] = []
     banks: dict[str, Tensor] = {}
-    for clip, skeleton_map, calibration in _calibrated_clips(directory):
+    for clip, skeleton_map, calibration in clips_with_calibration(directory):
         body = retarget(clip.motion, skeleton_map, calibration=calibration)
         rotations = with_moving_collars(body.rotations[:, :22])
         rotations = rotations[plausible_frames(rotations, body.frame_rate)]
@@ -155,7 +157,7 @@ def _is_held_out(body_pose: Float[Tensor, "frame 21 3 3"], banks: dict[str, Tens
     return float((nearest < SPACING_M * 22**0.5).float().mean()) > 0.8
 
 
-def _calibrated_clips(directory: Path) -> Iterator[tuple[_Clip, SkeletonMap, Calibration]]:
+def clips_with_calibration(directory: Path) -> Iterator[tuple[RecordedClip, SkeletonMap, Calibration]]:
     """All clips at the common frame rate, each with the reading of its skeleton and its person's calibration."""
     with tempfile.TemporaryDirectory() as unpacked:
         root = Path(unpacked)
@@ -172,38 +174,38 @@ def _calibrated_clips(directory: Path) -> Iterator[tuple[_Clip, SkeletonMap, Cal
                     yield clip, skeleton_map, calibration
 
 
-def _acclaim_clips(root: Path) -> Iterator[tuple[list[_Clip], SkeletonMap]]:
+def _acclaim_clips(root: Path) -> Iterator[tuple[list[RecordedClip], SkeletonMap]]:
     for folder in sorted((root / "cmu_asf_amc_30hz").iterdir()):
         skeleton = read_asf(folder / f"{folder.name}.asf")
         yield (
             [
-                _Clip(folder.name, path.name, read_amc(path, skeleton, frame_rate=FRAME_RATE))
+                RecordedClip(folder.name, path.name, read_amc(path, skeleton, frame_rate=FRAME_RATE))
                 for path in sorted(folder.glob("*.amc"))
             ],
             CMU_ASF,
         )
 
 
-def _bvh_clips(root: Path) -> Iterator[tuple[list[_Clip], SkeletonMap]]:
+def _bvh_clips(root: Path) -> Iterator[tuple[list[RecordedClip], SkeletonMap]]:
     for folder in sorted((root / "cmu_bvh_30hz").iterdir()):
         paths = sorted(folder.glob("*.bvh"))
         skeleton_map = CMU_BVH if "Hips" in read_bvh(paths[0]).names else CMU_POSER_BVH
         unit = skeleton_map.metres_per_unit
         yield [
-            _Clip(folder.name, f"{folder.name}_{path.name}" if folder.name not in path.name else path.name,
+            RecordedClip(folder.name, f"{folder.name}_{path.name}" if folder.name not in path.name else path.name,
                   read_bvh(path, metres_per_unit=unit))
             for path in paths
         ], skeleton_map  # fmt: skip
 
 
-def _expmap_clips(root: Path) -> Iterator[tuple[list[_Clip], SkeletonMap]]:
+def _expmap_clips(root: Path) -> Iterator[tuple[list[RecordedClip], SkeletonMap]]:
     skeleton = read_asf(root / "cmu_asf_amc_30hz" / "14" / "14.asf")
-    actions: dict[str, list[_Clip]] = {}
+    actions: dict[str, list[RecordedClip]] = {}
     for path in sorted((root / "cmu_expmap_30hz").glob("*/*/*.txt")):
         action = path.parent.name
         motion = read_cmu_expmap(path, skeleton, frame_rate=FRAME_RATE)
         name = f"{path.parent.parent.name}_{path.name}"
-        actions.setdefault(action, []).append(_Clip(f"{_UNNAMED}{action}", name, motion))
+        actions.setdefault(action, []).append(RecordedClip(f"{_UNNAMED}{action}", name, motion))
     for clips in actions.values():
         yield clips, CMU_ASF
 

@@ -41,7 +41,7 @@ class MixturePrior(TensorRecord):
     @classmethod
     @cache
     def learnt(cls) -> "MixturePrior":
-        """The mixture learnt by this project, float32 (see resources/priors/mixture.md).
+        """The mixture learnt by this project, float32 (see resources/priors/card.md).
 
         Raises:
             WeightsError: where the package lacks the file.

@@ -181,7 +181,7 @@ class HandPCA(TensorRecord):
 
     @classmethod
     def learnt(cls, side: str, *, num_components: int = 12, skeleton: Skeleton = SMPLX) -> Self:
-        """The space learnt by this project, read from the package (see resources/priors/hands.md).
+        """The space learnt by this project, read from the package (see resources/priors/card.md).
 
         Args:
             side: "left" or "right".

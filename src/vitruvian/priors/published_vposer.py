@@ -210,10 +210,12 @@ def _settings(version: str, tensors: dict[str, Tensor], path: Path | None) -> VP
     if absent:
         raise WeightsError("the VPoser checkpoint lacks layers", seen=f"missing {'; missing '.join(absent)}")
     num_joints = tensors[out].shape[0] // 6
+    hidden = stated.get("num_neurons", tensors[first].shape[0])
     return VPoserSettings(
         num_joints=num_joints,
         latent=stated.get("latentD", tensors[latent].shape[1]),
-        hidden=stated.get("num_neurons", tensors[first].shape[0]),
+        hidden=hidden,
+        decoder_hidden=hidden,
         # Whether the first version takes 3 or 9 numbers a joint is not documented; its first layer tells.
         features="matrix" if tensors[first].shape[1] == 9 * num_joints else "axis-angle",
         second_layer="linear" if version == "second" else "activation",

@@ -29,6 +29,9 @@ class VPoserSettings:
     num_joints: int = 21
     latent: int = 32
     hidden: int = 512
+    """Width of the encoder's layers."""
+    decoder_hidden: int = 256
+    """Width of the decoder's layers; the differential, which a fit spends its time on, costs the square of this."""
     features: Literal["axis-angle", "matrix"] = "matrix"
     """What the encoder sees of each joint: 3 or 9 numbers."""
     second_layer: Literal["activation", "linear"] = "activation"
@@ -98,8 +101,9 @@ class VPoser(nn.Module):
         self.mean = nn.Linear(s.hidden, s.latent)
         self.log_scale = nn.Linear(s.hidden, s.latent)
         self.decoder = nn.Sequential(
-            nn.Linear(s.latent, s.hidden), nn.LeakyReLU(s.negative_slope), nn.Dropout(s.dropout),
-            nn.Linear(s.hidden, s.hidden), nn.LeakyReLU(s.negative_slope), nn.Linear(s.hidden, 6 * s.num_joints),
+            nn.Linear(s.latent, s.decoder_hidden), nn.LeakyReLU(s.negative_slope), nn.Dropout(s.dropout),
+            nn.Linear(s.decoder_hidden, s.decoder_hidden), nn.LeakyReLU(s.negative_slope),
+            nn.Linear(s.decoder_hidden, 6 * s.num_joints),
         )  # fmt: skip
 
     def encode(self, rotations: Float[Tensor, "batch k 3 3"]) -> tuple[Tensor, Tensor]:
@@ -130,7 +134,7 @@ class VPoser(nn.Module):
     @classmethod
     @cache
     def learnt(cls) -> "VPoser":
-        """The network trained by this project, for evaluation, float32, on the CPU (see resources/priors/vposer.md).
+        """The network trained by this project, for evaluation, float32, on the CPU (see resources/priors/card.md).
 
         Raises:
             WeightsError: where the package lacks the weights.

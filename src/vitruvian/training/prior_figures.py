@@ -46,9 +46,7 @@ def reconstruction_figures(
     shaped = body.with_shape()
     joint_errors, vertex_errors = [], []
     for rows in torch.arange(len(body_pose)).split(32):
-        posed = [
-            shaped.expand(len(rows)).with_pose(_whole(pose[rows], body)) for pose in (rebuilt, body_pose)
-        ]
+        posed = [shaped.expand(len(rows)).with_pose(_whole(pose[rows], body)) for pose in (rebuilt, body_pose)]
         joint_errors.append((posed[0].joints[:, :22] - posed[1].joints[:, :22]).norm(dim=-1).mean(dim=-1))
         vertex_errors.append((posed[0].vertices - posed[1].vertices).norm(dim=-1).mean(dim=-1))
     return ReconstructionFigures(
@@ -110,7 +108,7 @@ def shuffled_poses(
 def roc_auc(real: Float[Tensor, "a"], spoilt: Float[Tensor, "b"]) -> float:
     """Probability that a spoilt pose has the higher energy than a real one, ties counting half."""
     both = torch.cat((real, spoilt)).double()
-    values, inverse, counts = both.unique(return_inverse=True, return_counts=True)
+    _, inverse, counts = both.unique(return_inverse=True, return_counts=True)
     ranks = (counts.cumsum(0) - (counts - 1) / 2)[inverse]
     n, m = len(real), len(spoilt)
     return float((ranks[n:].sum() - m * (m + 1) / 2) / (n * m))
