@@ -35,7 +35,7 @@ def fit_keypoints(
         keypoints: N people in one picture format, pixels.
         camera: intrinsics, one per person or one for all.
         config: schedule, solver and settings.
-        prior: belief about the body pose; VPoser if None.
+        prior: belief about the body pose; the mixture learnt from motion capture if None.
         start: where to start instead of trying turns: `(N, ...)`, or `(N, H, ...)` for several starts
             per person, of which the best wins.
         progress: called with the number of people done after each chunk.

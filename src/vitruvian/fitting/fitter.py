@@ -99,7 +99,7 @@ class Fitter:
         self.config = config
         self.targets = keypoint_targets(body, format).fitted()
         skeleton = body.skeleton
-        self.prior = prior or (body_prior("vposer", skeleton) if "pelvis" in skeleton.names else None)
+        self.prior = prior or (body_prior("mixture", skeleton) if "pelvis" in skeleton.names else None)
         search = self.prior.search if self.prior is not None else None
         self.search = None if search is None else Fitter(body, format, config, search)
         """Fits while several starts of a person compete."""
