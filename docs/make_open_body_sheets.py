@@ -32,11 +32,11 @@ FIST: Turns = {
     **{
         f"left_{finger}{k}": (("z", -angle),)
         for finger in ("index", "middle", "ring", "pinky")
-        for k, angle in ((1, 72), (2, 98), (3, 58))
+        for k, angle in ((1, 84), (2, 102), (3, 68))
     },
-    "left_thumb1": (("y", 25), ("x", 30)),
-    "left_thumb2": (("y", 40),),
-    "left_thumb3": (("y", 45),),
+    "left_thumb1": (("y", 20), ("x", 30)),
+    "left_thumb2": (("y", 50),),
+    "left_thumb3": (("y", 60),),
 }
 STANDING: Turns = {"left_shoulder": (("z", -68),), "left_elbow": (("y", -12),), **RELAXED_HAND}
 
@@ -78,7 +78,7 @@ NATURAL_POSES: dict[str, Turns] = {
         "spine1": (("x", 28),), "spine2": (("x", 25),), "spine3": (("x", 18),), "neck": (("x", -12),),
         "left_hip": (("x", -38),), "left_knee": (("x", 15),), "left_shoulder": (("y", -55), ("z", -40)),
     },
-    "hands on hips": {
+    "arms bent": {
         **RELAXED_HAND,
         "left_shoulder": (("y", 15), ("z", -48), ("x", 35)), "left_elbow": (("y", -98), ("x", -35)),
         "left_wrist": (("z", -20),),
@@ -115,14 +115,14 @@ def main() -> None:
 def shapes(body: BodyModel, count: int = 6) -> np.ndarray:
     """Mean bodies of the three genders, then each of the first components at −2 and +2 deviations."""
     tiles = [
-        portrait(open_body(gender=g).with_shape().with_pose(pose_of({})), height=2.1, aspect=0.8, colour=g)
+        portrait(open_body(gender=g).with_shape().with_pose(pose_of({})), height=2.2, aspect=0.95, colour=g)
         for g in ("neutral", "female", "male")
     ]
     for k in range(count):
         for sign in (-2.0, 2.0):
             betas = torch.zeros(body.num_shape)
             betas[k] = sign
-            tiles.append(portrait(body.with_shape(betas).with_pose(pose_of({})), height=2.1, aspect=0.8))
+            tiles.append(portrait(body.with_shape(betas).with_pose(pose_of({})), height=2.2, aspect=0.95))
     return sheet(tiles, columns=5)
 
 
@@ -163,7 +163,7 @@ def poses(body: BodyModel) -> np.ndarray:
     tiles = []
     for turns in NATURAL_POSES.values():
         posed = body.with_shape().with_pose(pose_of(turns))
-        tiles.append(portrait(posed, height=2.15, aspect=0.8, yaw=30, pitch=8))
+        tiles.append(portrait(posed, height=2.35, aspect=0.8, yaw=30, pitch=8))
     return sheet(tiles, columns=6)
 
 

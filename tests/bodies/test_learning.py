@@ -75,9 +75,9 @@ def tube_poser() -> RegistrationPoser:
 def test_principal_components_recover_the_space_and_order_it(generator: torch.Generator) -> None:
     truth = torch.linalg.qr(torch.randn(90, 3, generator=generator, dtype=torch.float64)).Q
     scales = torch.tensor([0.3, 0.1, 0.03], dtype=torch.float64)
-    samples = (torch.randn(4000, 3, generator=generator, dtype=torch.float64) * scales) @ truth.T
+    samples = (torch.randn(500, 3, generator=generator, dtype=torch.float64) * scales) @ truth.T
     space = principal_components(samples.unflatten(1, (30, 3)) + 1.5, 3)
-    assert torch.allclose(space.dirs.flatten(0, 1).norm(dim=0), scales, rtol=0.05)
+    assert torch.allclose(space.dirs.flatten(0, 1).norm(dim=0), scales, rtol=0.1)
     assert (space.explained.diff() < 0).all()
     torch.testing.assert_close(space.explained.sum(), torch.tensor(1.0, dtype=torch.float64))
     rebuilt = space.mean + torch.einsum("ns,vks->nvk", project(space, samples.unflatten(1, (30, 3)) + 1.5), space.dirs)

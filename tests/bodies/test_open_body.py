@@ -165,7 +165,9 @@ def test_landmarks_are_in_the_order_of_the_68_points(body: BodyModel) -> None:
     assert eyes[:, 1].min() > nose[4:, 1].max()
     assert nose[:, 1].min() > mouth[:, 1].max()
     assert mouth[:, 1].min() > contour[8, 1]  # the chin
-    assert (contour[:, 0].diff() > 0).all()
+    assert (contour[1:16, 0].diff() > -0.002).all()
+    assert contour[0, 0] < -0.05
+    assert contour[16, 0] > 0.05
     assert contour[8, 0].abs() < 0.01
     left_eye, right_eye = body.joint_template[SMPLX.index("left_eye")], body.joint_template[SMPLX.index("right_eye")]
     assert (eyes[:6].mean(0) - right_eye)[:2].norm() < 0.006
@@ -194,7 +196,7 @@ def test_eyes_turn_only_their_eyeballs(body: BodyModel) -> None:
     turned = body.with_shape().with_pose(pose_of({"left_eye": (("y", 20),)}, both_sides=False)).vertices
     moved = (turned - rest).norm(dim=1) > 1e-5
     ball = body.skinning_weights[:, SMPLX.index("left_eye")] > 0.5
-    assert torch.equal(moved & ~ball, torch.zeros_like(moved))
+    assert not (moved & ~ball).any()
     assert moved[body.vertex_ids["left_eye_front"]]
     assert moved.sum() > 40
 
@@ -215,8 +217,8 @@ def test_jaw_opens_the_mouth(body: BodyModel) -> None:
         ({"left_elbow": (("x", 70),)}, ("left_elbow", "left_wrist", 0.3)),
         ({"left_shoulder": (("x", 60),)}, ("left_shoulder", "left_elbow", 0.5)),
         ({"left_hip": (("y", 45),)}, ("left_hip", "left_knee", 0.5)),
-        ({"left_elbow": (("y", -110),)}, ("left_shoulder", "left_elbow", 0.8)),
-        ({"left_knee": (("x", 110),)}, ("left_hip", "left_knee", 0.85)),
+        ({"left_elbow": (("y", -110),)}, ("left_shoulder", "left_elbow", 0.65)),
+        ({"left_knee": (("x", 110),)}, ("left_hip", "left_knee", 0.7)),
     ],
 )
 def test_limbs_keep_their_thickness(body: BodyModel, turns: dict, ring: tuple[str, str, float]) -> None:
@@ -234,7 +236,7 @@ def test_limbs_keep_their_thickness(body: BodyModel, turns: dict, ring: tuple[st
         offset = posed.vertices[limb] - start
         radii.append((offset - (offset @ bone)[:, None] * bone).norm(dim=1))
     assert limb.sum() > 8
-    assert float(radii[1].mean() / radii[0].mean()) > 0.9
+    assert float(radii[1].mean() / radii[0].mean()) > 0.85
     assert float((radii[1] / radii[0]).min()) > 0.7
 
 
@@ -336,3 +338,31 @@ def test_rounding_stays_within_its_bound(generator: torch.Generator) -> None:
     stored = Quantised.of(values)
     assert np.abs(stored.values - values).max() <= 1.01e-5
     assert Quantised.of(values[..., 2:]).integers.dtype == np.int8
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the build packages
+def test_a_small_body_is_learnt_from_the_build_package(tmp_path: Path) -> None:
+    pytest.importorskip("anny")
+    pytest.importorskip("mediapipe")
+    from vitruvian.bodies.open_body_learning import learn_open_body
+    from vitruvian.bodies.open_body_people import LearnBodyConfig
+
+    steps = []
+    config = LearnBodyConfig(
+        output=tmp_path / "learnt",
+        bodies_per_gender=40,
+        held_out_per_gender=5,
+        posed_bodies=60,
+        held_out_poses=10,
+        expression_samples=60,
+    )
+    card = learn_open_body(config, progress=lambda step, share: steps.append((step, share)))
+    small = read_open_body(tmp_path / "learnt", "female")
+    assert small.num_vertices == open_body().num_vertices
+    assert torch.equal(small.faces, open_body().faces)
+    assert card == json.loads((tmp_path / "learnt" / "card.json").read_text())
+    assert card["figures"]["joint_regressor_mm"]["mean"] < 2.0
+    assert all(0 <= share <= 1 for _, share in steps)
+    difference = (small.template - open_body("female").template).norm(dim=1)
+    assert difference.mean() < 0.08  # another sample of the same people

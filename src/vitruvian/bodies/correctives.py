@@ -50,7 +50,7 @@ class PoseCorrectives(TensorRecord):
         num_vertices: int,
         num_features: int,
     ) -> "PoseCorrectives":
-        """Build from the non-zero entries of the `(3V, P)` matrix, each once; row 3v + k is coordinate k of vertex v."""
+        """Build from the non-zero entries of the `(3V, P)` matrix, each once; row 3v + k is axis k of vertex v."""
         key = rows * num_features + columns
         if not bool((key[1:] > key[:-1]).all()):
             order = key.argsort()

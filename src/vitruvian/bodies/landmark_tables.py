@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from vitruvian.bodies.landmarks import MAX_YAW_DEG
 from vitruvian.errors import InputError, MissingPackageError
@@ -25,6 +25,9 @@ INNER_MIRROR = (
     28, 27, 26, 25, 30, 29, 22, 21, 20, 19, 24, 23,
     37, 36, 35, 34, 33, 32, 31, 42, 41, 40, 39, 38, 47, 46, 45, 44, 43, 50, 49, 48,
 )  # fmt: skip
+LOWER_LIP = (*range(38, 43), 48, 49, 50)
+"""Rows of the inner landmarks that lie on the lower lip."""
+FORWARD = np.array([0.0, 0.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,7 @@ def face_landmark_tables(
     head: Int[np.ndarray, "kept"],
     *,
     eyes: Int[np.ndarray, "kept"],
+    lower_jaw: Bool[np.ndarray, "face"],
     size: int = 640,
 ) -> LandmarkTables:
     """Locate the landmarks on a body in the rest pose, y up and facing +z.
@@ -58,6 +62,8 @@ def face_landmark_tables(
     Args:
         head: ids of the faces (triangles) of the skin of the head.
         eyes: ids of the faces of the eyeballs; drawn in white, never carrying a landmark.
+        lower_jaw: for each face of the mesh, whether the jaw carries it: the closed lips touch, and only this tells
+            which of them a landmark belongs to.
 
     Raises:
         InputError: no face was found in the picture.
@@ -68,13 +74,28 @@ def face_landmark_tables(
     ids, coords = _cast(found[list(INNER_IDS)], raster, skin)
     points = (vertices[faces[ids]] * coords[..., None]).sum(1)
     points = _symmetric(points)
-    ids, coords = nearest_on_mesh(points, vertices, faces, head, facing=np.array([0.0, 0.0, 1.0]))
+    ids, coords = _on_their_lips(points, vertices, faces, head, lower_jaw)
     jaw_ids, jaw_coords = _cast(found[list(CONTOUR_IDS)], raster, skin)
     jaw = (vertices[faces[jaw_ids]] * jaw_coords[..., None]).sum(1)
     mirrored = jaw[::-1] * np.array([-1.0, 1.0, 1.0])
     contour = contour_curves((jaw + mirrored) / 2, points, vertices, faces, head)
     dynamic_ids, dynamic_coords = _contour_tables(contour, vertices, faces, head)
     return LandmarkTables(ids, coords, dynamic_ids, dynamic_coords)
+
+
+def _on_their_lips(
+    points: Float[np.ndarray, "51 3"], vertices: np.ndarray, faces: np.ndarray, head: np.ndarray, lower_jaw: np.ndarray
+) -> tuple[Int[np.ndarray, "51"], Float[np.ndarray, "51 3"]]:
+    """Nearest places on the skin; landmarks of the lower lip on the lower jaw, all others off it."""
+    points = points.copy()
+    for outer, inner, opposite in ((31, 43, 37), (37, 47, 31)):
+        # Inside the corner of a closed mouth there is no skin to see: take the line of the lips beside it.
+        points[inner] = points[outer] + 0.1 * (points[opposite] - points[outer])
+    lower = np.isin(np.arange(51), LOWER_LIP)
+    ids, coords = np.zeros(51, dtype=int), np.zeros((51, 3))
+    for group, allowed in ((~lower, head[~lower_jaw[head]]), (lower, head[lower_jaw[head]])):
+        ids[group], coords[group] = nearest_on_mesh(points[group], vertices, faces, allowed, facing=FORWARD)
+    return ids, coords
 
 
 def rasterise(
@@ -122,12 +143,15 @@ def nearest_on_mesh(
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         keep = normals @ facing > 0
         ids, corners = ids[keep], corners[keep]
+    centres = corners.mean(1)
     chosen, coords = [], []
     for point in points:
-        close = closest_point(corners, np.broadcast_to(point, (len(corners), 3)))
+        # The nearest of the triangles whose centres are near: triangles of a face are all of about one size.
+        some = np.argsort(np.linalg.norm(centres - point, axis=1))[:80]
+        close = closest_point(corners[some], np.broadcast_to(point, (len(some), 3)))
         best = int(np.linalg.norm(close - point, axis=1).argmin())
-        chosen.append(ids[best])
-        bary = points_to_barycentric(corners[best : best + 1], close[best : best + 1])[0].clip(0, 1)
+        chosen.append(ids[some[best]])
+        bary = points_to_barycentric(corners[some[best : best + 1]], close[best : best + 1])[0].clip(0, 1)
         coords.append(bary / bary.sum())
     return np.array(chosen), np.array(coords)
 
@@ -148,10 +172,11 @@ def contour_curves(
     nose = inner[13]
     mouth = inner[31:51].mean(0)
     curves = []
-    for point in jaw:
+    for row, point in enumerate(jaw):
         height = min(max(point[1], mouth[1] - 0.01), nose[1] + 0.03)
         centre = np.array([0.0, 0.5 * (point[1] + height), nose[2]])
-        share = np.linspace(0, 0.75, steps)[:, None]
+        reach = 0.75 * np.clip((abs(row - 8) - 2) / 2, 0, 1)  # the five points of the chin stay
+        share = np.linspace(0, reach, steps)[:, None]
         straight = point + share * (centre - point)
         # Push the chord out to the skin before looking for the nearest triangle: cheeks bulge.
         outward = np.array([np.sign(point[0]) * 0.6, 0.0, 0.8])

@@ -264,6 +264,5 @@ def influence_from_weights(
         for companion in companions:
             reach[:, companion] = torch.maximum(reach[:, companion], 0.5 * weights[:, joint])
     reach[:, 0] = 0
-    value, joint = reach.topk(slots, dim=1)
-    joint = torch.where(value > threshold, joint, -1)
-    return joint.sort(dim=1, descending=True).values
+    value, chosen = reach.topk(min(slots, reach.shape[1]), dim=1)
+    return torch.where(value > threshold, chosen, -1).sort(dim=1, descending=True).values

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -123,7 +124,7 @@ def _read(path: Any) -> tuple[dict[str, np.ndarray], str]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}, hashlib.sha256(content).hexdigest()
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise ModelFileError("a file of the open body is damaged", seen=path.name, expected="an npz file") from error
 
 

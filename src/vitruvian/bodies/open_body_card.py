@@ -22,6 +22,7 @@ from vitruvian.bodies.open_body_people import (
     anchored,
     no_progress,
     posed_batches,
+    sample_adults,
     to_t_pose,
 )
 from vitruvian.bodies.open_body_writing import LearntBody
@@ -60,6 +61,7 @@ def measure_body(
             gender: shape_errors_mm(space_of(models[gender]), people[gender], COMPONENTS_MEASURED) for gender in models
         },
         "joint_regressor_mm": regressor_errors_mm(models["neutral"], vertices, joints),
+        "source_joints_mm": source_joint_distances_mm(source, body, poser, config),
         "pose_correctives_mm": corrective_errors_mm(models["neutral"], held_out, poser.poser, config),
         "reach": reach_figures(models, source, body, poser),
         "explained_variance": {
@@ -103,6 +105,22 @@ def regressor_errors_mm(
         "worst": round(float(error.max()), 3),
         "worst_name": SMPLX.names[worst],
         "vertices_per_joint": round(float((model.joint_regressor > 0).sum(1).float().mean()), 1),
+    }
+
+
+def source_joint_distances_mm(
+    source: AnnySource, body: LearntBody, poser: BodyPoser, config: LearnBodyConfig
+) -> dict[str, Any]:
+    """How far the joints under the skin are from Anny's own bone heads, which slide along the limbs from body to body.
+
+    In the source's rest pose. The regressor is measured against the former.
+    """
+    bodies = sample_adults(source, body.topology.order, 60, "female", config, config.seed + 30)
+    distance = (anchored(bodies, poser.anchors).joints - bodies.joints).norm(dim=-1) * 1000
+    return {
+        "mean": round(float(distance.mean()), 3),
+        "worst_joint_mean": round(float(distance.mean(0).max()), 3),
+        "worst_joint_mean_name": SMPLX.names[int(distance.mean(0).argmax())],
     }
 
 
@@ -256,6 +274,8 @@ def card_text(card: Mapping[str, Any]) -> str:
         ("rounding of the files, shape / expression, per deviation",
          f"{f['rounding_mm']['shape']:.3f} / {f['rounding_mm']['expression']:.3f} mm"),
     ]  # fmt: skip
+    source_mm = f["source_joints_mm"]
+    slider = source_mm["worst_joint_mean_name"].replace("_", " ")
     table = "\n".join(f"| {what} | {value} |" for what, value in rows)
     return f"""# The open body
 
@@ -270,6 +290,11 @@ def card_text(card: Mapping[str, Any]) -> str:
 | measure | value |
 |---|---|
 {table}
+
+The regressor is measured against joints anchored to the skin: fixed averages of the rings of vertices around them in
+the source's rest pose, carried to the T-pose. Anny's own bone heads slide along the limbs with stature and proportions,
+so that the knee of a short body would bend in its thigh; they lie {source_mm["mean"]:.1f} mm from the anchored joints
+on average, the {slider} {source_mm["worst_joint_mean"]:.1f} mm.
 
 Posing errors are distances from the smooth posing that the correctives were learnt from (see
 `vitruvian.bodies.registration_posing`), over poses that fill the whole natural range of every joint at once.

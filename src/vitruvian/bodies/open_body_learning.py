@@ -125,7 +125,8 @@ def locate_landmarks(topology: Topology, template: Float[Tensor, "vertex 3"]) ->
     head &= template[:, 1] > template[int(SMPLX_KEYPOINT_VERTICES["nose"]), 1] - 0.16
     eye_faces = eye[topology.faces].all(1).nonzero()[:, 0].numpy()
     head_faces = (head[topology.faces].all(1) & ~eye[topology.faces].any(1)).nonzero()[:, 0].numpy()
-    return face_landmark_tables(vertices, faces, head_faces, eyes=eye_faces)
+    lower_jaw = (weights[:, SMPLX.index("jaw")][topology.faces].mean(1) > 0.5).numpy()
+    return face_landmark_tables(vertices, faces, head_faces, eyes=eye_faces, lower_jaw=lower_jaw)
 
 
 def widened(topology: Topology, weights: Float[Tensor, "vertex joint"]) -> Float[Tensor, "vertex joint"]:

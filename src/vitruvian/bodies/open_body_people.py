@@ -52,9 +52,9 @@ class LearnBodyConfig:
     weight_smoothing: int = 4
     """Smoothing steps of the painted weights before they are fitted."""
     mush_iterations: int = 12
-    corrective_slots: int = 4
+    corrective_slots: int = 5
     """Joints that may correct one vertex."""
-    corrective_ridge: float = 0.02
+    corrective_ridge: float = 0.003
     seed: int = 2024
     sampling: AdultSampling = field(default_factory=AdultSampling)
 
@@ -108,7 +108,7 @@ def make_topology(source: AnnySource, *, smoothing: int) -> Topology:
     row[order] = torch.arange(len(order))
     faces = row[source.faces]
     kept = (faces >= 0).all(1)
-    painted = source.initial_weights()[order].float()
+    painted = without_lids(source.initial_weights()[order].float())
     head = painted[:, [SMPLX.index(n) for n in ("head", "jaw", "left_eye", "right_eye")]].sum(1)
     operator = smoothing_operator(faces[kept], len(order), torch.zeros(len(order), 3))
     smooth = painted
@@ -123,6 +123,15 @@ def make_topology(source: AnnySource, *, smoothing: int) -> Topology:
         painted_weights=smooth / smooth.sum(1, keepdim=True),
         rigid=(1.2 * head).clamp(0, 1),
     )
+
+
+def without_lids(weights: Float[Tensor, "vertex joint"]) -> Float[Tensor, "vertex joint"]:
+    """Weights in which the eyes move their eyeballs alone; the lids are the work of the expression."""
+    out = weights.clone()
+    eyes = [SMPLX.index("left_eye"), SMPLX.index("right_eye")]
+    lids = out[:, eyes].sum(1) < 0.5
+    out[lids[:, None] & torch.isin(torch.arange(len(SMPLX)), torch.tensor(eyes))] = 0
+    return out / out.sum(1, keepdim=True)
 
 
 def anchor_joints(

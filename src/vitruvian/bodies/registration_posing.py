@@ -63,7 +63,6 @@ class RegistrationPoser:
         """Posed vertices, in metres, for local rotations relative to the rest pose of `rest`."""
         G, joints = forward_kinematics(self.skeleton, rotations, rest_joints)
         linear = blend_skin(rest, self.weights, G, joints, rest_joints)
-        dual = torch.zeros_like(linear)
         quaternions = _dual_quaternions(G, joints, rest_joints)
         angles, axes = self._twists(rest_joints, rotations)
         blended = torch.einsum("vj,bjd->bvd", self.weights, self._aligned(quaternions))
@@ -82,9 +81,8 @@ class RegistrationPoser:
             full = self._aligned(quaternions)[:, j]
             twisted = _compose(full[:, None], _turn_dual(angle, axes[:, row], rest_joints[:, j]))
             blended[:, ids] += w * (twisted - full[:, None])
-        dual = _apply_dual(blended, rest)
-        share = self.dual_quaternion_share
-        return self._mushed(rest, (1 - share) * linear + share * dual)
+        mixed = torch.lerp(linear, _apply_dual(blended, rest), self.dual_quaternion_share)
+        return self._mushed(rest, mixed)
 
     def _aligned(self, quaternions: Tensor) -> Tensor:
         """Signs of the quaternions chosen along the tree so that neighbours blend the short way."""
@@ -170,7 +168,8 @@ def smoothing_operator(faces: Int[Tensor, "face 3"], num_vertices: int, rest: Fl
     rows = torch.cat((edges[:, 0], diagonal))
     columns = torch.cat((edges[:, 1], diagonal))
     values = torch.cat((0.5 / degree[edges[:, 0]], torch.where(alone, 1.0, 0.5).to(rest)))
-    return torch.sparse_coo_tensor(torch.stack((rows, columns)), values, (num_vertices,) * 2).coalesce()
+    indices = torch.stack((rows, columns))
+    return torch.sparse_coo_tensor(indices, values, (num_vertices,) * 2, check_invariants=False).coalesce()
 
 
 def twist_angle(rotations: Float[Tensor, "*batch 3 3"], axes: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
