@@ -180,7 +180,8 @@ def card_text(card: dict) -> str:  # type: ignore[type-arg]
         "## Limits",
         "",
         "Walking, dance, sport and everyday gestures of 30 people; hardly any sitting or lying. Wrists move only in"
-        " some of the files, toes follow a rule of the recording software. Finger poses come from signs seen by one device.",
+        " some of the files, toes follow a rule of the recording software. Finger poses come from signs seen by one"
+        " device.",
         "",
     ]
     return "\n".join(lines)

@@ -38,8 +38,8 @@ def second_version(g: torch.Generator) -> dict[str, dict[str, Tensor]]:
     return {
         "encoder_net.1": batch_norm(g, 63), "encoder_net.2": linear(g, 512, 63), "encoder_net.4": batch_norm(g, 512),
         "encoder_net.6": linear(g, 512, 512), "encoder_net.7": linear(g, 512, 512),
-        "encoder_net.8.mu": linear(g, 32, 512), "encoder_net.8.logvar": linear(g, 32, 512), "decoder_net.0": linear(g, 512, 32),
-        "decoder_net.3": linear(g, 512, 512), "decoder_net.5": linear(g, 126, 512),
+        "encoder_net.8.mu": linear(g, 32, 512), "encoder_net.8.logvar": linear(g, 32, 512),
+        "decoder_net.0": linear(g, 512, 32), "decoder_net.3": linear(g, 512, 512), "decoder_net.5": linear(g, 126, 512),
     }  # fmt: skip
 
 
