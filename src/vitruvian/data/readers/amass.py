@@ -50,7 +50,9 @@ def read_amass(path: Path | str) -> AmassMotion:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files if stored[name].dtype.kind in "fiuUS"}
     except (ValueError, OSError) as error:
-        raise InputError("not a readable AMASS file", seen=f"{path}: {error}", expected=".npz without objects") from error
+        raise InputError(
+            "not a readable AMASS file", seen=f"{path}: {error}", expected=".npz without objects"
+        ) from error
     vectors = _vectors(arrays, path)
     if "trans" not in arrays or arrays["trans"].shape != (len(vectors), 3):
         raise InputError("AMASS file without a translation per frame", seen=path)
@@ -75,7 +77,9 @@ def _vectors(arrays: dict[str, np.ndarray], path: Path) -> Float[Tensor, "frame 
         blocks = [(names, arrays["poses"])]
     else:
         seen = arrays["poses"].shape if "poses" in arrays else sorted(arrays)
-        raise InputError("no poses of the SMPL family", seen=seen, expected="156 or 165 numbers a frame", hint=str(path))
+        raise InputError(
+            "no poses of the SMPL family", seen=seen, expected="156 or 165 numbers a frame", hint=str(path)
+        )
     result = torch.zeros(len(blocks[0][1]), 55, 3, dtype=torch.float64)
     for names, block in blocks:
         if block.shape != (len(result), 3 * len(names)):
