@@ -22,6 +22,8 @@ from vitruvian.keypoints.surface_targets import faces_digest
 
 ROBUST_M = 0.006
 NUM_MESH = 468
+LOWER_INNER_LIP = (95, 88, 178, 87, 14, 317, 402, 318, 324)
+"""Mesh points that touch the upper lip when the mouth is closed, and must lie on what the jaw moves."""
 BESIDE_M, MIDDLE_M, INSIDE_M = 0.006, 0.035, 0.012
 """Near the middle of the face, a vertex this far behind others beside it lies inside the mouth or nose."""
 TEST_SHARE = 4
@@ -82,10 +84,9 @@ def distances(heads: Heads, point: int, columns: Int[np.ndarray, "vertex"]) -> F
     return chosen[..., :2] - heads.slopes[:, point, None, :] * chosen[..., 2:]
 
 
-def best_vertex(heads: Heads, point: int) -> int:
-    offsets = distances(heads, point, np.arange(heads.vertices.shape[1]))
-    squared = (offsets**2).sum(-1)
-    return int((squared / (squared + ROBUST_M**2)).mean(0).argmin())
+def best_vertex(heads: Heads, point: int, candidates: Int[np.ndarray, "vertex"]) -> int:
+    squared = (distances(heads, point, candidates) ** 2).sum(-1)
+    return int(candidates[(squared / (squared + ROBUST_M**2)).mean(0).argmin()])
 
 
 def refine(
@@ -134,10 +135,12 @@ def main(arguments: Arguments) -> None:
     test = np.arange(len(heads.px_per_m)) % TEST_SHARE == 0
     learn, held_out = heads.subset(np.flatnonzero(~test)), heads.subset(np.flatnonzero(test))
     faces = np.array([[row_of[v] for v in face] for face in body.faces.tolist() if all(v in row_of for v in face)])
+    on_jaw = body.skinning_weights[kept, body.skeleton.index("jaw")].numpy() > 0.2
     corners, weights = np.zeros((NUM_MESH, 3), dtype=int), np.zeros((NUM_MESH, 3))
     for point in range(NUM_MESH):
-        vertex = best_vertex(learn, point)
-        around = faces[(faces == vertex).any(1)]
+        allowed = on_jaw if point in LOWER_INNER_LIP else np.ones(len(kept), dtype=bool)
+        vertex = best_vertex(learn, point, np.flatnonzero(allowed))
+        around = faces[(faces == vertex).any(1) & allowed[faces].all(1)]
         corners[point], weights[point] = refine(learn, point, around)
     after = median_errors(held_out, corners, weights)
     inner = list(MESH_OF_FACE_68[17:])

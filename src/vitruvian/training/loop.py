@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from vitruvian.training.checkpoints import read_run, save_run
 
-
 AVERAGE_EVERY = 10
 """Steps between two updates of the averaged weights."""
 WILD = 10.0
