@@ -26,7 +26,7 @@ class LoopConfig:
     steps: int = 20_000
     """Optimiser steps of the whole run."""
     minutes: float | None = None
-    """Time budget: the schedule also ends when this much time has been spent, over all sessions of the run."""
+    """Time budget: the schedule also ends when this much time has been spent, interruptions not counted."""
     batch_size: int = 512
     learning_rate: float = 1e-3
     """Largest learning rate; it warms up, stays, and falls to zero along a cosine."""
