@@ -11,6 +11,7 @@ import torch
 from vitruvian.apps.beliefs import Belief, belief_by_name, belief_of_posterior
 from vitruvian.apps.fit_config import FitPhotographs
 from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, gather
+from vitruvian.apps.multiview import fit_one_person, views_of_one
 from vitruvian.apps.progress import Progress, silent
 from vitruvian.apps.regress import FLOW_FIT
 from vitruvian.apps.results import RunResults, require_renderer, write_pictures, write_run_report
@@ -33,7 +34,9 @@ from vitruvian.tensors import concatenate_records, stack_records
 
 def prior_name(config: FitPhotographs) -> str:
     """The pose prior that is meant: if none is named, the flow, or VPoser where the published stages are asked for."""
-    return config.prior or ("vposer" if config.schedule == "paper" else "flow")
+    if config.prior != "auto":
+        return config.prior
+    return "vposer" if config.schedule == "paper" else "flow"
 
 
 def solver_config(config: FitPhotographs) -> FitConfig:
@@ -164,16 +167,17 @@ def fit_photographs(
     with clock.step("find people"):
         gathered = gather(config.inputs, options, detector=detector, progress=progress)
     with clock.step("fit"):
-        fits = _fit_pictures(body, gathered.pictures, config, progress)
+        pictures = views_of_one(gathered.pictures) if config.views else gathered.pictures
+        fits = _fit_pictures(body, pictures, config, progress)
     failures = (*gathered.failures, *_people_without_fit(fits))
     fits.save(folder / "fits.npz")
     errors = {} if truth_error_mm is None else truth_error_mm(fits, body)
     results = RunResults(
-        body, fits, gathered.pictures, failures, gathered.notes, config_of(config), title=title, truth_error_mm=errors
+        body, fits, pictures, failures, gathered.notes, config_of(config), title=title, truth_error_mm=errors
     )
     with clock.step("draw"):
-        pictures = write_pictures(results, folder, draw=config.pictures, progress=progress)
-    write_run_report(results, pictures, folder, seconds=clock.seconds)
+        written = write_pictures(results, folder, draw=config.pictures, progress=progress)
+    write_run_report(results, written, folder, seconds=clock.seconds)
     return FitOutcome(fits, failures, folder, clock.seconds, gathered.notes, errors)
 
 
@@ -231,6 +235,7 @@ def _fit_pictures(
         numbers,
         solver_config(config),
         belief_by_name(prior_name(config), body, keypoints, camera),
+        views=config.views,
         config=config_json(config_of(config)),
         progress=progress,
     )
@@ -245,6 +250,7 @@ def _fit_rows(
     fit_config: FitConfig,
     belief: Belief,
     *,
+    views: bool = False,
     config: str | None = None,
     progress: Progress = silent,
 ) -> Fits:
@@ -256,9 +262,13 @@ def _fit_rows(
         progress("fit", done, total)
 
     progress("fit", 0, total)
-    fitted = fit_keypoints(
-        body, keypoints, camera, config=fit_config, prior=belief.prior, start=belief.start, progress=advance
-    )
+    if views:
+        fitted = fit_one_person(body, keypoints, camera, fit_config, belief)
+        advance(total)
+    else:
+        fitted = fit_keypoints(
+            body, keypoints, camera, config=fit_config, prior=belief.prior, start=belief.start, progress=advance
+        )
     return Fits(
         params=fitted.params,
         camera=camera.to(dtype=body.dtype),

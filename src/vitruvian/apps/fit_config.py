@@ -22,9 +22,12 @@ class FitPhotographs:
     """Family of the body. All but the open one need a licensed file: vitruvian body add FILE."""
     gender: Literal["neutral", "female", "male"] = "neutral"
     """Shape space of the body."""
-    prior: Literal["flow", "vposer", "mixture", "hand-set", "bending", "none"] | None = None
-    """What poses are likely. flow: the distribution that a network finds for these keypoints (used if none is named);
-    the others know no picture."""
+    prior: Literal["auto", "flow", "vposer", "mixture", "hand-set", "bending", "none"] = "auto"
+    """What poses are likely. flow: the distribution that a network finds for these keypoints; the others know no
+    picture. auto: flow, or vposer with the published stages."""
+    views: bool = False
+    """The pictures are views of one person at the same moment, from cameras that stand anywhere: fit one shape and one
+    pose to all of them. Of several people in a picture the largest counts."""
     solver: Literal["lm", "lbfgs"] = "lm"
     """Levenberg-Marquardt, or the much slower L-BFGS of the papers."""
     schedule: Literal["own", "paper"] = "own"
