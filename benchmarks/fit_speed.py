@@ -16,6 +16,7 @@ from synthetic_people import PeopleConfig, draw_people
 
 import vitruvian as vt
 from vitruvian.bodies.model import BodyModel
+from vitruvian.fits import package_version
 from vitruvian.fitting.fit import FitConfig, FittedPeople, fit_keypoints
 from vitruvian.fitting.lbfgs import LBFGS
 from vitruvian.fitting.parts import body_prior
@@ -104,7 +105,7 @@ def main(config: SpeedConfig) -> None:
             "objective": objective,
             "mesh_ms": mesh_ms,
             "threads": config.threads,
-            "vitruvian": vt.__version__,
+            "vitruvian": package_version(),
         }
         config.json.write_text(json.dumps(figures, indent=1))
 

@@ -9,8 +9,9 @@ import pytest
 import vitruvian
 
 NAMES = [
-    "BodyModel", "BodyParams", "Camera", "Fit", "Fits", "Keypoints", "VitruvianError", "detect", "export", "fit",
-    "load_body", "load_fits", "open_body", "read_image", "read_keypoints", "write_keypoints",
+    "BodyModel", "BodyParams", "BodyPosterior", "Camera", "Fit", "Fits", "Keypoints", "VitruvianError", "detect",
+    "export", "fit", "load_body", "load_fits", "open_body", "read_image", "read_keypoints", "regress",
+    "write_keypoints",
 ]  # fmt: skip
 
 

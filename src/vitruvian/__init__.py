@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vitruvian.apps.detect import detect
     from vitruvian.apps.fit import fit
+    from vitruvian.apps.regress import regress
     from vitruvian.bodies.loaders import load_body
     from vitruvian.bodies.model import BodyModel
     from vitruvian.bodies.open_body import open_body
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from vitruvian.keypoints.images import read_image
     from vitruvian.keypoints.observations import Keypoints
     from vitruvian.keypoints.openpose import read_keypoints, write_keypoints
+    from vitruvian.recovery.posterior import BodyPosterior
 
 _HOME = {
     "BodyModel": "vitruvian.bodies.model",
     "BodyParams": "vitruvian.bodies.params",
+    "BodyPosterior": "vitruvian.recovery.posterior",
     "Camera": "vitruvian.geometry.cameras",
     "Fit": "vitruvian.fits",
     "Fits": "vitruvian.fits",
@@ -38,12 +41,14 @@ _HOME = {
     "open_body": "vitruvian.bodies.open_body",
     "read_image": "vitruvian.keypoints.images",
     "read_keypoints": "vitruvian.keypoints.openpose",
+    "regress": "vitruvian.apps.regress",
     "write_keypoints": "vitruvian.keypoints.openpose",
 }
 
 __all__ = [
     "BodyModel",
     "BodyParams",
+    "BodyPosterior",
     "Camera",
     "Fit",
     "Fits",
@@ -57,6 +62,7 @@ __all__ = [
     "open_body",
     "read_image",
     "read_keypoints",
+    "regress",
     "write_keypoints",
 ]
 

@@ -1,0 +1,61 @@
+"""What a fit believes before it starts: the flow unless another prior is named; bodies it does not know are refused."""
+
+import pytest
+import torch
+
+import vitruvian as vt
+from tests.fitting.seen_people import SeenPeople, seen_people
+from vitruvian.apps.beliefs import belief_by_name
+from vitruvian.apps.regress import FLOW_FIT
+from vitruvian.bodies.loaders import load_body
+from vitruvian.bodies.model import BodyModel
+from vitruvian.bodies.skeletons import MANO_LEFT
+from vitruvian.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def body() -> BodyModel:
+    return load_body("open")
+
+
+@pytest.fixture(scope="module")
+def people(body: BodyModel) -> SeenPeople:
+    return seen_people(body, 2, noise_px=1.0)
+
+
+def test_a_fit_from_the_posterior_is_the_default_fit(body: BodyModel, people: SeenPeople) -> None:
+    camera = people.camera[0]
+    posterior = vt.regress(people.keypoints, camera)
+    given = vt.fit(body, people.keypoints, camera, start=posterior)
+    default = vt.fit(body, people.keypoints, camera)
+    named = vt.fit(body, people.keypoints, camera, prior="flow")
+    for other in (default, named):
+        torch.testing.assert_close(given.params.rotations, other.params.rotations, atol=1e-4, rtol=0)
+    assert (given.reprojection_px < 6).all()
+
+
+def test_another_prior_gives_another_fit(body: BodyModel, people: SeenPeople) -> None:
+    camera = people.camera[0]
+    flow, mixture = (vt.fit(body, people.keypoints, camera, prior=name) for name in ("flow", "mixture"))
+    assert (flow.params.rotations - mixture.params.rotations).abs().max() > 1e-3
+    assert (mixture.reprojection_px < 6).all()
+
+
+def test_the_flow_comes_with_start_and_settings(body: BodyModel, people: SeenPeople) -> None:
+    belief = belief_by_name("flow", body, people.keypoints, people.camera)
+    assert belief.config == FLOW_FIT
+    assert belief.start is not None
+    assert belief.start.rotations.shape == (2, 55, 3, 3)
+    assert belief_by_name("mixture", body, people.keypoints, people.camera).start is None
+
+
+def test_a_hand_has_no_flow(people: SeenPeople) -> None:
+    hand = vt.open_body()
+    hand = BodyModel(**{**vars(hand), "skeleton": MANO_LEFT, "family": "mano"})
+    with pytest.raises(InputError, match="whole bodies only"):
+        belief_by_name("flow", hand, people.keypoints, people.camera)
+
+
+def test_unknown_names_are_refused(body: BodyModel, people: SeenPeople) -> None:
+    with pytest.raises(InputError, match="unknown pose prior"):
+        vt.fit(body, people.keypoints, people.camera[0], prior="nonsense")
