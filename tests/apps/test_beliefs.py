@@ -5,12 +5,15 @@ import torch
 
 import vitruvian as vt
 from tests.fitting.seen_people import SeenPeople, seen_people
-from vitruvian.apps.beliefs import belief_by_name
+from vitruvian.apps.beliefs import BELOW_THE_CHEST, belief_by_name, portraits
 from vitruvian.apps.regress import FLOW_FIT
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.skeletons import MANO_LEFT
 from vitruvian.errors import InputError
+from vitruvian.keypoints.observations import Keypoints
+
+OTHERS = ("heel", "toe", "thumb", "index", "middle", "ring", "pinky", "hand")
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +62,19 @@ def test_a_hand_has_no_flow(people: SeenPeople) -> None:
 def test_unknown_names_are_refused(body: BodyModel, people: SeenPeople) -> None:
     with pytest.raises(InputError, match="unknown pose prior"):
         vt.fit(body, people.keypoints, people.camera[0], prior="nonsense")
+
+
+def test_a_portrait_stands_with_hanging_arms(body: BodyModel, people: SeenPeople) -> None:
+    """Only head and shoulders seen: the person is fitted under the prior that lets the rest hang, others are not."""
+    keypoints = people.keypoints
+    places = keypoints.definition.places
+    hidden = [k for k, place in enumerate(places) if any(part in place for part in (*BELOW_THE_CHEST, *OTHERS))]
+    confidence = keypoints.confidence.clone()
+    confidence[0, hidden] = 0.0
+    seen = Keypoints(keypoints.positions, confidence, keypoints.format)
+    assert portraits(seen, min_confidence=0.1).tolist() == [True, False]
+    camera = people.camera[0]
+    default, flow = vt.fit(body, seen, camera), vt.fit(body, seen, camera, prior="flow")
+    hand_set = vt.fit(body, seen, camera, prior="hand-set")
+    torch.testing.assert_close(default.params.rotations[0], hand_set.params.rotations[0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(default.params.rotations[1], flow.params.rotations[1], atol=1e-4, rtol=0)

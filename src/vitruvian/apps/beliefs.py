@@ -1,6 +1,9 @@
 """What a fit of some people believes before it starts: pose prior, start, and the settings made for both."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from jaxtyping import Bool
+from torch import Tensor
 
 from vitruvian.apps.regress import FLOW_FIT, flow_prior, flow_start, regress
 from vitruvian.bodies.model import BodyModel
@@ -8,10 +11,15 @@ from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.skeletons import BODY_JOINTS, SMPLX
 from vitruvian.errors import InputError
 from vitruvian.fitting.config import FitConfig
+from vitruvian.fitting.fit import fit_keypoints
+from vitruvian.fitting.fitter import FittedPeople
 from vitruvian.fitting.parts import BodyPrior, body_prior
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.recovery.posterior import BodyPosterior
+from vitruvian.tensors import put_rows
+
+BELOW_THE_CHEST = ("elbow", "wrist", "hip", "knee", "ankle")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,3 +56,28 @@ def belief_of_posterior(posterior: BodyPosterior, body: BodyModel, keypoints: Ke
     hands = body.skeleton.names == SMPLX.names
     start = flow_start(posterior, body, keypoints, camera)
     return Belief(flow_prior(posterior, hands=hands), start, FLOW_FIT)
+
+
+def refit_portraits(
+    fitted: FittedPeople, body: BodyModel, keypoints: Keypoints, camera: Camera, config: FitConfig
+) -> FittedPeople:
+    """Fit people of whom only head and shoulders are seen under the hand-set prior: arms hang, legs stand.
+
+    The flow, which learnt from motion capture, guesses the unseen rest of a portrait as a person about to move.
+    """
+    rows = portraits(keypoints, min_confidence=config.min_confidence).nonzero()[:, 0]
+    if len(rows) == 0:
+        return fitted
+    settings = replace(FitConfig(), min_confidence=config.min_confidence, solver=config.solver)
+    prior = body_prior("hand-set", body.skeleton)
+    again = fit_keypoints(body, keypoints[rows], camera[rows], config=settings, prior=prior)
+    return put_rows(fitted, rows, again)
+
+
+def portraits(keypoints: Keypoints, *, min_confidence: float) -> Bool[Tensor, "person"]:
+    """People of whom no elbow, wrist, hip, knee or ankle is seen, but a shoulder or the face is."""
+    definition = keypoints.definition
+    found = (definition.find(f"{side}_{place}") for side in ("left", "right") for place in BELOW_THE_CHEST)
+    below = [row for row in found if row is not None]
+    sure = keypoints.sanitized().confidence >= max(min_confidence, 1e-6)
+    return sure.any(-1) & ~sure[:, below].any(-1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from vitruvian.apps.beliefs import Belief, belief_by_name, belief_of_posterior
+from vitruvian.apps.beliefs import Belief, belief_by_name, belief_of_posterior, refit_portraits
 from vitruvian.apps.fit_config import FitPhotographs
 from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, gather
 from vitruvian.apps.multiview import fit_one_person, views_of_one
@@ -131,7 +131,8 @@ def fit(
     else:
         belief = belief_by_name(prior or ("flow" if start is None else "vposer"), body, keypoints, camera)
         belief = replace(belief, start=start if start is not None else belief.start)
-    return _fit_rows(body, keypoints, camera, names, numbers, config or belief.config, belief)
+    portraits = start is None and prior is None
+    return _fit_rows(body, keypoints, camera, names, numbers, config or belief.config, belief, portraits=portraits)
 
 
 def fit_photographs(
@@ -236,6 +237,7 @@ def _fit_pictures(
         solver_config(config),
         belief_by_name(prior_name(config), body, keypoints, camera),
         views=config.views,
+        portraits=config.prior == "auto" and prior_name(config) == "flow",
         config=config_json(config_of(config)),
         progress=progress,
     )
@@ -251,6 +253,7 @@ def _fit_rows(
     belief: Belief,
     *,
     views: bool = False,
+    portraits: bool = False,
     config: str | None = None,
     progress: Progress = silent,
 ) -> Fits:
@@ -269,6 +272,8 @@ def _fit_rows(
         fitted = fit_keypoints(
             body, keypoints, camera, config=fit_config, prior=belief.prior, start=belief.start, progress=advance
         )
+        if portraits:
+            fitted = refit_portraits(fitted, body, keypoints, camera, fit_config)
     return Fits(
         params=fitted.params,
         camera=camera.to(dtype=body.dtype),
