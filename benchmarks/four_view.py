@@ -128,7 +128,7 @@ def main(config: FourViewConfig) -> None:
     mode = place(posterior.mode(), body, flat, camera).params
     out["mode"] = asdict(errors(body, mode, recording, everything))
     start = flow_start(posterior, body, flat, camera)
-    single = fit_keypoints(body, flat, camera, config=FLOW_FIT, prior=flow_prior(posterior), start=start).params
+    single = fit_keypoints(body, flat, camera, config=FLOW_FIT, prior=flow_prior(posterior, body), start=start).params
     out["fit, flow"] = asdict(errors(body, single, recording, everything))
     vposer = fit_keypoints(body, flat, camera, prior=body_prior("vposer", body.skeleton)).params
     out["fit, VPoser"] = asdict(errors(body, vposer, recording, everything))
@@ -139,7 +139,12 @@ def main(config: FourViewConfig) -> None:
         keypoints = recording.keypoints[:, some]
         cameras = recording.camera[:, some]
         found = fit_views(
-            body, keypoints, cameras, config=ViewsConfig(fit=FLOW_FIT), prior=flow_prior(chosen), start=start[rows]
+            body,
+            keypoints,
+            cameras,
+            config=ViewsConfig(fit=FLOW_FIT),
+            prior=flow_prior(chosen, body),
+            start=start[rows],
         )
         params = found.params.map(lambda x: x.flatten(0, 1))
         out[f"{views} views"] = asdict(errors(body, params, recording, some))

@@ -123,7 +123,7 @@ def test_weighted_mean_is_reproducible_and_a_pose(
     ]
     assert torch.equal(found[0].rotations, found[1].rotations)
     R = found[0].rotations
-    torch.testing.assert_close(R @ R.transpose(-1, -2), torch.eye(3).expand_as(R), atol=1e-5, rtol=0)
+    torch.testing.assert_close(R @ R.transpose(-1, -2), torch.eye(3).expand_as(R), atol=3e-5, rtol=0)
     assert float(found[0].latent.norm()) < 8
 
 
@@ -132,7 +132,7 @@ def test_a_fit_in_the_latent_space_of_the_flow_comes_nearer_to_the_person(
 ) -> None:
     people, cameras = people_and_cameras(keypoints, camera)
     start = flow_start(posterior, body, people, cameras)
-    fits = fit_keypoints(body, people, cameras, prior=flow_prior(posterior), start=start)
+    fits = fit_keypoints(body, people, cameras, prior=flow_prior(posterior, body), start=start)
     truth = natural_person(body).joints.reshape(1, -1, 3)[:, :22]
 
     def error(params: vt.BodyParams) -> float:

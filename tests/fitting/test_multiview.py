@@ -20,7 +20,7 @@ def test_gradient_of_coupled_views_equals_autograd() -> None:
     body = open_body().to(dtype=torch.float64)
     people = seen_people(body, 2, views=3, noise_px=2.0)
     fitter = Fitter(body, "openpose", FitConfig(), None)
-    observed = fitter.observe(people.keypoints, people.camera)
+    observed = fitter.observe(people.keypoints, people.camera, torch.arange(6))
     spaces = fitter.spaces(torch.arange(6))
     state = fitter.state_from(people.params, spaces)
     trunk = next(stage for stage in DEFAULT_SCHEDULE if stage.name == "trunk")

@@ -37,6 +37,15 @@ TERMS: dict[str, Callable[[BodyCase], Term]] = {
     "prior of a hand": lambda case: PoseSpacePrior(2, 0.7),
     "pose prior": pose_prior,
     "shape": lambda case: CoefficientPrior("betas", 1.3),
+    "shape about an estimate": lambda case: CoefficientPrior(
+        "betas",
+        1.3,
+        torch.linspace(-1, 1, 3 * case.start.betas.shape[1], dtype=torch.float64).view(3, -1),
+        torch.linspace(0.5, 1.5, case.start.betas.shape[1], dtype=torch.float64),
+    ),
+    "shape about an estimate of fewer coefficients": lambda case: CoefficientPrior(
+        "betas", 0.9, torch.tensor([[0.7], [-0.4], [0.1]], dtype=torch.float64), torch.tensor([0.5]).double()
+    ),
     "expression": lambda case: CoefficientPrior("expression", 0.6),
     "upright": upright,
 }

@@ -34,7 +34,7 @@ def small_network() -> PoseNetwork:
     network = PoseNetwork(config).double().eval()
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, dtype=torch.float64)
+            parameter += 0.03 * torch.randn(parameter.shape, dtype=torch.float64)
     return network.requires_grad_(False)
 
 

@@ -26,12 +26,12 @@ from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import open_body
 from vitruvian.data.synthetic import SyntheticBatch
 from vitruvian.recovery.baselines import ChartModel
-from vitruvian.recovery.chart import NUM_BODY, rotations_from_chart, world_rotations
+from vitruvian.recovery.chart import NUM_BODY, rotations_from_chart
 from vitruvian.recovery.estimates import Weighting, weighted_mean
 from vitruvian.recovery.losses import RestJoints
-from vitruvian.recovery.network import PoseNetwork
+from vitruvian.recovery.network import Estimate, PoseNetwork
 from vitruvian.recovery.posterior import BodyPosterior, infer
-from vitruvian.recovery.views import view_features, view_of
+from vitruvian.recovery.views import view_of
 from vitruvian.recovery.weights import pose_network
 from vitruvian.training.baselines import MULTIPLE, Baselines
 from vitruvian.training.checkpoints import load_strictly, read_weights
@@ -148,9 +148,9 @@ def score_distributions(
         in_view = joints @ view.T_camera_view
         head = baselines.regress(view)
         deterministic.add(head.rotations, head.betas, in_view)
-        context = network.encoder(view_features(view))
+        estimate = network.regressor(view)
         for name in MULTIPLE:
-            found = _chart_samples(baselines.chart_model(name), network, context, config.samples, generator)
+            found = _chart_samples(baselines.chart_model(name), network, estimate, config.samples, generator)
             scorers[name].add(found, in_view, visible)
     progress("distribution", len(batch), len(batch))
     return SyntheticScores(
@@ -189,14 +189,13 @@ def _flow_samples(posterior: BodyPosterior, count: int, generator: torch.Generat
 
 
 def _chart_samples(
-    model: ChartModel, network: PoseNetwork, context: Tensor, count: int, generator: torch.Generator
+    model: ChartModel, network: PoseNetwork, estimate: Estimate, count: int, generator: torch.Generator
 ) -> SampleSet:
-    head = network.head(context)
-    base = world_rotations(head.rotations)
+    context, head, base = estimate.context, estimate.heads[-1], estimate.posed[-1].G
     point = rotations_from_chart(model.point(context), base)
     samples = rotations_from_chart(model.sample(context, count, generator), base)
     noise = torch.randn(count, *head.betas.shape, generator=generator)
-    return SampleSet(point, samples, head.betas, head.betas + network.head.shape_std * noise)
+    return SampleSet(point, samples, head.betas, head.betas + network.shape_std * noise)
 
 
 def _read_baselines(path: Path | None, network: PoseNetwork) -> Baselines | None:

@@ -54,10 +54,10 @@ class SyntheticConfig:
 
     errors: ErrorModel = field(default_factory=ErrorModel)
     """The detector."""
-    pose_noise: float = 0.1
+    pose_noise: float = 0.12
     """Largest standard deviation (radians) of noise added to every joint of half of the people."""
-    recombine: float = 0.2
-    """Probability that legs and upper body come from two different poses."""
+    recombine: float = 0.5
+    """Probability that limbs come from different poses: each limb of such a person keeps its own or takes another's."""
     mirror: float = 0.5
     """Probability of the mirror image."""
     shape_spread: float = 1.1
@@ -138,9 +138,7 @@ class SyntheticPeople:
         self._head_rows = torch.tensor([fmt.index(name) for name in _FRONT_POINTS] + list(fmt.groups["face"]))
         self._head_margin = torch.tensor([*_FRONT_POINTS.values(), *([-0.1] * len(fmt.groups["face"]))])
         self._head = SMPLX.index("head")
-        self._legs = torch.tensor(
-            [SMPLX.index(f"{s}_{j}") for s in ("left", "right") for j in ("hip", "knee", "ankle", "foot")]
-        )
+        self._limbs = tuple(torch.tensor([SMPLX.index(name) for name in names]) for names in _limb_joints())
         self._loose = torch.tensor([SMPLX.index(j) for j in ("left_wrist", "right_wrist", "head", "neck")])
 
     def batches(self, size: int, *, seed: int, start: int = 0) -> Iterator[SyntheticBatch]:
@@ -215,10 +213,12 @@ class SyntheticPeople:
         config, size = self.config, len(poses)
         rotations = self.library.rotations[poses]
         if config.recombine:
-            other = self.library.rotations[poses[torch.randperm(size, generator=generator)]]
             mixed = torch.rand(size, generator=generator) < config.recombine
-            legs = torch.where(mixed[:, None, None, None], other[:, self._legs], rotations[:, self._legs])
-            rotations = rotations.index_copy(1, self._legs, legs)
+            for limb in self._limbs:
+                taken = mixed & (torch.rand(size, generator=generator) < 0.5)
+                other = poses[torch.randperm(size, generator=generator)]
+                rows = taken.nonzero()[:, 0]
+                rotations[rows[:, None], limb] = self.library.rotations[other[rows][:, None], limb]
         mirror = (torch.rand(size, generator=generator) < config.mirror).long()
         rotations = (
             torch.gather(rotations, 1, self._mirror_order[mirror][..., None, None].expand(-1, -1, 3, 3))
@@ -229,7 +229,6 @@ class SyntheticPeople:
             spread = (2 * level.clamp_min(0) * config.pose_noise).expand(-1, NUM_BODY_JOINTS, 1).clone()
             spread[:, self._loose] *= 2
             noise = torch.randn(size, NUM_BODY_JOINTS, 3, generator=generator) * spread
-            noise[:, 0] = 0
             rotations = rotations @ exp_so3(noise)
         return rotations
 
@@ -296,6 +295,13 @@ class SyntheticPeople:
         known = known | (depth * (diagonal / camera.focal_px)[:, 0] + nearest < 0.3)[:, None]
         focal = torch.where(known, camera.focal_px, diagonal)
         return Camera(focal, camera.center_px, camera.image_size), (focal / camera.focal_px)[:, 0]
+
+
+def _limb_joints() -> tuple[tuple[str, ...], ...]:
+    """Both legs, one leg, each arm, and the head with the neck: parts that poses may exchange."""
+    legs = [tuple(f"{side}_{j}" for j in ("hip", "knee", "ankle", "foot")) for side in ("left", "right")]
+    arms = [tuple(f"{side}_{j}" for j in ("collar", "shoulder", "elbow", "wrist")) for side in ("left", "right")]
+    return (legs[0] + legs[1], legs[0], *arms, ("neck", "head"))
 
 
 def _turned(root: Float[Tensor, "batch 3 3"], generator: torch.Generator) -> Float[Tensor, "batch 3 3"]:

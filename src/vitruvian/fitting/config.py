@@ -22,6 +22,7 @@ class FitConfig:
         turns: turns about the vertical that are tried where there is no bank (hands, heads) or `starts` is 0.
         sigma_px: expected error of a keypoint in pixels, whatever the size of the person.
         sigma_share: expected error of a keypoint as a share of the size of the person in the picture, added to it.
+        hip_weight, shoulder_weight: factors on keypoints of hips and shoulders, which detectors place differently.
         min_confidence: keypoints of lower confidence are not used.
         min_keypoints: people with fewer usable keypoints of the body are not fitted.
         upright_seen, upright_hidden: weight of standing upright where the hips are seen, and where they are not.
@@ -39,6 +40,8 @@ class FitConfig:
     turns: int = 4
     sigma_px: float = 1.0
     sigma_share: float = 0.004
+    hip_weight: float = 1.0
+    shoulder_weight: float = 1.0
     min_confidence: float = 0.1
     min_keypoints: int = 3
     upright_seen: float = 2.0

@@ -98,6 +98,7 @@ def fit_views(
         observed = fitter.observe(
             flat.sanitized().to(device=body.device, dtype=body.dtype),
             flat_camera.to(device=body.device, dtype=body.dtype),
+            torch.arange(people * num_views, device=body.device),
         )
         present = observed.usable.view(people, num_views)
         params = _best_agreement(body, fitter, single, observed, present)

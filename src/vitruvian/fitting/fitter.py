@@ -89,6 +89,8 @@ class Observations(TensorRecord):
     camera: Camera
     upright: Float[Tensor, "batch"]
     usable: Bool[Tensor, "batch"]
+    shape: Float[Tensor, "batch shape"] | None = None
+    """Centre of the shape prior."""
 
 
 class Fitter:
@@ -112,6 +114,9 @@ class Fitter:
         self.is_hand = torch.tensor([name.endswith("hand") for name in names], device=body.device)
         self.is_face = torch.tensor([name == "face" for name in names], device=body.device)
         self.start_weight, self.is_hip = self._start_weights()
+        is_shoulder = torch.tensor(["shoulder" in place_of(name) for name in self.targets.names], device=body.device)
+        self.trust = torch.where(self.is_hip, config.hip_weight, torch.where(is_shoulder, config.shoulder_weight, 1.0))
+        self.trust = self.trust.to(body.template)
 
     def _start_weights(self) -> tuple[Tensor, Tensor]:
         weights, hips = [], []
@@ -125,12 +130,13 @@ class Fitter:
         template = self.body.template
         return template.new_tensor(weights), torch.tensor(hips, device=template.device)
 
-    def observe(self, keypoints: Keypoints, camera: Camera) -> Observations:
+    def observe(self, keypoints: Keypoints, camera: Camera, rows: Int[Tensor, "person"]) -> Observations:
+        """What a fit needs of people; `rows` as in `fit`."""
         config, targets = self.config, self.targets
         positions = keypoints.positions[:, targets.keypoint]
         confidence = keypoints.confidence[:, targets.keypoint]
         confidence = torch.where(confidence >= config.min_confidence, confidence, 0.0)
-        weights = confidence * targets.weight
+        weights = confidence * targets.weight * self.trust
         box = keypoints.bounding_box(min_confidence=config.min_confidence)
         size = (box[:, 2:] - box[:, :2]).amax(-1)
         paper_unit = camera.image_size[:, 1] / 1000
@@ -140,13 +146,15 @@ class Fitter:
         usable = (weights[:, main] > 0).sum(-1) >= config.min_keypoints
         hips_seen = (weights[:, self.is_hip] > 0).any(-1)
         upright = torch.where(hips_seen, config.upright_seen, config.upright_hidden).to(weights)
-        return Observations(positions, weights, sigma, camera, upright, usable)
+        belief = None if self.prior is None else self.prior.shape
+        shape = None if belief is None else belief.mean[rows].to(weights)
+        return Observations(positions, weights, sigma, camera, upright, usable, shape)
 
     def fit(
         self, keypoints: Keypoints, camera: Camera, start: BodyParams | None, rows: Int[Tensor, "person"]
     ) -> FittedPeople:
         """Fit some people; `rows` are theirs among all people, for priors that differ between people."""
-        observed = self.observe(keypoints, camera)
+        observed = self.observe(keypoints, camera, rows)
         people = observed.weights.shape[0]
         owner = torch.arange(people, device=self.body.device)
         if start is None:
@@ -316,7 +324,9 @@ class Fitter:
         if stage.articulated and self.prior is not None:
             terms += [PosePrior(extra, stage.extra) for extra in self.prior.extra]
         if num_shape:
-            terms.append(CoefficientPrior("betas", stage.shape))
+            belief = None if self.prior is None else self.prior.shape
+            std = None if belief is None else belief.std.to(observed.weights)
+            terms.append(CoefficientPrior("betas", stage.shape, observed.shape, std))
         if num_expression:
             terms.append(CoefficientPrior("expression", stage.expression))
         if self.has_root and "pelvis" in self.body.skeleton.names:

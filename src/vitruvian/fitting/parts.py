@@ -4,6 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from jaxtyping import Float
+from torch import Tensor
+
 from vitruvian.bodies.skeletons import BODY_JOINTS, Skeleton
 from vitruvian.errors import InputError
 from vitruvian.priors.bending import BendingPrior
@@ -12,6 +15,7 @@ from vitruvian.priors.mixture import MixturePrior
 from vitruvian.priors.pose_spaces import HandPCA, PlainRotations, PoseSpace, RotationPrior
 from vitruvian.priors.vposer import VPoser
 from vitruvian.priors.vposer_space import VPoserSpace
+from vitruvian.tensors import TensorRecord
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,14 @@ class Part:
     space: PoseSpace
 
 
+@dataclass(frozen=True, eq=False)
+class ShapeBelief(TensorRecord):
+    """Shape of each person before the fit: mean and standard deviation of the coefficients."""
+
+    mean: Float[Tensor, "person shape"]
+    std: Float[Tensor, "shape"]
+
+
 @dataclass(frozen=True)
 class BodyPrior:
     """What a fit believes about the pose of the body before it sees a picture.
@@ -30,6 +42,7 @@ class BodyPrior:
         name: for reports.
         space: pose space of body joints; where it also holds the root, that is not moved apart from it.
         extra: further priors on rotations (joint limits, bending).
+        shape: what is believed about the shape of each person; people at large if None.
     """
 
     name: str
@@ -37,6 +50,7 @@ class BodyPrior:
     extra: tuple[RotationPrior, ...] = ()
     hands: tuple[PoseSpace, ...] = ()
     """Spaces of the left and the right hand; the learnt components if empty."""
+    shape: ShapeBelief | None = None
     search: "BodyPrior | None" = None
     """A cheaper prior for the stages in which several starts of a person compete."""
 

@@ -122,20 +122,42 @@ class PosePrior(TensorRecord):
 
 @dataclass(frozen=True, eq=False)
 class CoefficientPrior(TensorRecord):
-    """½ weight² |c|² on the shape or the expression coefficients, which are in standard deviations."""
+    """½ weight² |(c − mean) / std|² on the shape or the expression coefficients, which are in standard deviations.
+
+    Args:
+        name: `betas` or `expression`.
+        weight: factor on the residual.
+        mean: centre per person, zero if None.
+        std: spread of each coefficient, one if None.
+    """
 
     name: str
     weight: float
+    mean: Float[Tensor, "batch coefficient"] | None = None
+    std: Float[Tensor, "coefficient"] | None = None
 
     def __getitem__(self, index: Tensor) -> "CoefficientPrior":
-        return self
+        return CoefficientPrior(self.name, self.weight, None if self.mean is None else self.mean[index], self.std)
 
     def evaluate(self, body: BodyEvaluation, *, with_jacobian: bool) -> ResidualBlock:
         columns: slice = getattr(body.problem.layout, self.name)
+        count = columns.stop - columns.start
         values = getattr(body.state, self.name)
-        residual = self.weight * values
+        total = values.shape[-1]
+        if self.mean is not None:
+            values = values - _extended(self.mean, total, 0.0)
+        scale = values.new_full((total,), self.weight)
+        if self.std is not None:
+            scale = scale / _extended(self.std, total, 1.0)
+        residual = scale * values
         cost = 0.5 * (residual * residual).sum(-1)
-        return ResidualBlock(residual[:, : columns.stop - columns.start], columns, None, cost, self.weight)
+        return ResidualBlock(residual[:, :count], columns, None, cost, scale[:count])
+
+
+def _extended(values: Tensor, count: int, filling: float) -> Tensor:
+    """The first `count` entries of the last axis, filled up with a constant."""
+    missing = count - values.shape[-1]
+    return torch.nn.functional.pad(values, (0, missing), value=filling) if missing > 0 else values[..., :count]
 
 
 @dataclass(frozen=True, eq=False)

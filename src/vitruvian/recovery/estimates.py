@@ -78,6 +78,11 @@ def solve_translation(
     return torch.where((nearest > 0.1)[..., None], t, guess)
 
 
+def knows_shape(body: BodyModel) -> bool:
+    """True for the body whose shape coefficients the network speaks of: the neutral open body."""
+    return body.family == "open" and body.gender == "neutral"
+
+
 def place(
     poses: PoseSamples,
     body: BodyModel,
@@ -91,7 +96,7 @@ def place(
 
     Args:
         poses: `(*sample, batch)`.
-        body: a body of the SMPL-X tree.
+        body: a body of the SMPL-X tree; the mean shape is taken on those that the network does not know.
         keypoints: `(batch, K)`, any registered format.
         camera: one per person.
         points: canonical points of the body, if at hand.
@@ -104,6 +109,8 @@ def place(
     points = points if points is not None else canonical_points(body)
     betas = poses.betas[..., : body.num_shape]
     expression = poses.expression[..., : body.num_expression]
+    if not knows_shape(body):
+        betas, expression = torch.zeros_like(betas), torch.zeros_like(expression)
     shaped = body.with_shape(betas, expression)
     posed = shaped.with_pose(poses.rotations, -shaped.joints[..., 0, :])
     places = posed.points(points)

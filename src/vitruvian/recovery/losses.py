@@ -38,6 +38,8 @@ class LossWeights:
     hand_likelihood: float = 0.1
     hand_mode: float = 0.05
     adversarial: float = 0.0005
+    estimates: float = 0.3
+    """Of the point estimates before and after each correction; their terms have the weights above."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +73,7 @@ class LossTerms:
     hand_likelihood: Tensor
     hand_mode: Tensor
     adversarial: Tensor
+    estimates: Tensor
 
     def total(self, weights: LossWeights) -> Tensor:
         """Weighted sum."""
@@ -111,6 +114,7 @@ def losses(
     rest: RestJoints,
     critic: "PoseCritic",
     *,
+    weights: LossWeights | None = None,
     noise: float = 0.005,
     half_precision: bool = False,
     generator: torch.Generator | None = None,
@@ -123,6 +127,7 @@ def losses(
         targets: truth.
         rest: rest joints of the body.
         critic: the discriminator.
+        weights: of the terms within the loss of the point estimates.
         noise: standard deviation (radians) added to the true chart coordinates before their likelihood is taken.
         half_precision: let the flows compute in bfloat16 where that is safe.
         generator: source of the noise and the samples.
@@ -151,6 +156,17 @@ def losses(
     visible = targets.visible.to(joints.dtype)
     weight_2d = 0.1 + 0.9 * visible
 
+    def estimates(weights: LossWeights) -> Tensor:
+        total = G_true.new_zeros(())
+        for one, posed in zip(prediction.estimate.heads, prediction.estimate.posed, strict=True):
+            at = pelvis_position(one.place, view.half_size)[:, None]
+            total = total + (
+                weights.keypoints_3d * (posed.joints - (targets.joints - pelvis_true)).abs().mean()
+                + weights.keypoints_2d * _error_2d(view, posed.joints + at, pixels_true, weight_2d)
+                + weights.world_pose * (posed.G - G_true).square().sum((-1, -2)).mean()
+            )
+        return total / len(prediction.estimate.heads)
+
     sample_rotations = rotations_from_chart(sample, prediction.base_world)
     _, sample_joints = joints_about_pelvis(sample_rotations, rest_joints.detach())
     columns = head.six_d.unflatten(-1, (3, 2))
@@ -170,6 +186,7 @@ def losses(
         hand_likelihood=hand_nll,
         hand_mode=F.mse_loss(hand_mode, targets.hands),
         adversarial=(critic(*_fakes(mode, sample_rotations, head.betas)) - 1).square().mean(),
+        estimates=estimates(weights or LossWeights()),
     )
     return terms, mode
 

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from vitruvian.flows import FlowConfig, FlowDistribution, Glow
 from vitruvian.keypoints.canonical import canonical_format
-from vitruvian.recovery.chart import BODY, CHART_SIZE, world_rotations
+from vitruvian.recovery.chart import BODY, CHART_SIZE
 from vitruvian.recovery.heads import HeadOutput, KeypointEncoder, PoseHead
+from vitruvian.recovery.refinement import PointedBody, Posed, Refiner, Rig, rig_rows
 from vitruvian.recovery.views import View, local_points, num_view_features, view_features
 
 _SIDES = ("left", "right")
@@ -31,6 +32,10 @@ class NetworkConfig:
     num_expression: int = 10
     head_hidden: int = 384
     """Width of the heads."""
+    num_refinements: int = 2
+    """Corrections of the estimate that look back at the keypoints."""
+    refine_hidden: int = 512
+    """Width of the networks that correct."""
     flow: FlowConfig = field(
         default_factory=lambda: FlowConfig(
             num_features=CHART_SIZE, context_features=384, num_layers=6, hidden=160, num_blocks=1, scale_hidden=192
@@ -60,22 +65,43 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, eq=False)
+class Estimate:
+    """Point estimates of each person in their virtual camera, from the first to the last correction.
+
+    Attributes:
+        context: what the flows are conditioned on.
+        heads: base pose, shape, face and place; one more than there are corrections.
+        posed: joints and keypoints of each of them.
+    """
+
+    context: Float[Tensor, "*batch context"]
+    heads: tuple[HeadOutput, ...]
+    posed: tuple[Posed, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """What the network says of each person, in their virtual camera.
 
     Attributes:
-        context: what the encoder made of the keypoints.
-        head: base pose, shape, face and place.
-        base_world: world rotations of the base pose, the origin of the chart.
+        estimate: the point estimates; the last is the origin of the chart.
         body: distribution of chart coordinates (see recovery/chart.py).
         hands: distribution of hand coefficients; its batch is `(*batch, 2)`, left and right.
     """
 
-    context: Float[Tensor, "*batch context"]
-    head: HeadOutput
-    base_world: Float[Tensor, "*batch 22 3 3"]
+    estimate: Estimate
     body: FlowDistribution
     hands: FlowDistribution
+
+    @property
+    def head(self) -> HeadOutput:
+        """Base pose, shape, face and place after the last correction."""
+        return self.estimate.heads[-1]
+
+    @property
+    def base_world(self) -> Float[Tensor, "*batch 22 3 3"]:
+        """World rotations of the base pose, the origin of the chart."""
+        return self.estimate.posed[-1].G
 
 
 class HandEncoder(nn.Module):
@@ -127,12 +153,16 @@ class HandEncoder(nn.Module):
         return self.net(torch.stack(inputs, dim=-2))
 
 
-class PoseNetwork(nn.Module):
-    """From views of people to the distribution of their poses."""
+class PoseRegressor(nn.Module):
+    """From views of people to a context and point estimates.
 
-    def __init__(self, config: NetworkConfig | None = None) -> None:
+    Args:
+        config: sizes.
+        body: the body whose keypoints are compared with those of the picture; zeros, to be loaded, if None.
+    """
+
+    def __init__(self, config: NetworkConfig, body: PointedBody | None = None) -> None:
         super().__init__()
-        self.config = config = config or NetworkConfig()
         self.encoder = KeypointEncoder(
             num_view_features(),
             hidden=config.hidden,
@@ -146,18 +176,68 @@ class PoseNetwork(nn.Module):
             num_shape=config.num_shape,
             num_expression=config.num_expression,
         )
+        self.rig = Rig(body or PointedBody.empty(num_shape=config.num_shape))
+        self.refiners = nn.ModuleList(
+            Refiner(
+                config.num_context,
+                num_points=len(rig_rows()),
+                num_shape=config.num_shape,
+                hidden=config.refine_hidden,
+            )
+            for _ in range(config.num_refinements)
+        )
+
+    def forward(self, view: View) -> Estimate:
+        """The estimates of all people."""
+        context = self.encoder(view_features(view))
+        heads = [self.head(context)]
+        posed = [self._pose(heads[0])]
+        for refiner in self.refiners:
+            context, head = refiner(view, self.rig, context, heads[-1], posed[-1])
+            heads.append(head)
+            posed.append(self._pose(head))
+        return Estimate(context, tuple(heads), tuple(posed))
+
+    def _pose(self, head: HeadOutput) -> Posed:
+        with torch.autocast(head.betas.device.type, enabled=False):
+            return self.rig.pose(head.rotations, head.betas)
+
+
+class PoseNetwork(nn.Module):
+    """From views of people to the distribution of their poses.
+
+    Args:
+        config: sizes.
+        body: see `PoseRegressor`.
+    """
+
+    def __init__(self, config: NetworkConfig | None = None, body: PointedBody | None = None) -> None:
+        super().__init__()
+        self.config = config = config or NetworkConfig()
+        self.regressor = PoseRegressor(config, body)
         self.flow = Glow(config.flow)
         self.hand_encoder = HandEncoder(
             config.num_context, hidden=config.hand_hidden, num_context=config.num_hand_context
         )
         self.hand_flow = Glow(config.hand_flow)
 
+    @property
+    def shape_std(self) -> Float[Tensor, "shape"]:
+        """How far true shapes lie from the estimate, in standard deviations of people."""
+        return self.regressor.head.shape_std
+
     def forward(self, view: View) -> Prediction:
         """Distribution and point estimates for each person."""
-        context = self.encoder(view_features(view))
-        head = self.head(context)
-        with torch.autocast(context.device.type, enabled=False):
-            base_world = world_rotations(head.rotations)
+        estimate = self.regressor(view)
         # The hands learn from the body's context and do not change it: few hands are seen well.
-        hand_context = self.hand_encoder(view, base_world.detach(), context.detach())
-        return Prediction(context, head, base_world, self.flow(context), self.hand_flow(hand_context))
+        hands = self.hand_context(view, estimate, detached=True)
+        return Prediction(estimate, self.flow(estimate.context), self.hand_flow(hands))
+
+    def hand_context(
+        self, view: View, estimate: Estimate, *, detached: bool = False
+    ) -> Float[Tensor, "*batch 2 hand_context"]:
+        """Context of the flow over hands, left and right; `detached` keeps gradients from the body."""
+        world, context = estimate.posed[-1].G, estimate.context
+        if detached:
+            world, context = world.detach(), context.detach()
+        return self.hand_encoder(view, world, context)

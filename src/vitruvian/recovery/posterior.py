@@ -26,6 +26,8 @@ from vitruvian.recovery.views import view_of
 from vitruvian.tensors import TensorRecord
 
 _HANDS = ("left", "right")
+NUM_COMMON = 25
+"""The first canonical keypoints are those of BODY_25."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,7 @@ class BodyPosterior(TensorRecord):
         base_world: base pose of each person in the virtual camera.
         betas, expression, jaw: point estimates.
         pelvis: estimated position in the camera frame, metres.
+        seen: share of the 25 body keypoints that were seen.
     """
 
     network: PoseNetwork
@@ -76,6 +79,7 @@ class BodyPosterior(TensorRecord):
     expression: Float[Tensor, "batch expression"]
     jaw: Float[Tensor, "batch 3"]
     pelvis: Float[Tensor, "batch 3"]
+    seen: Float[Tensor, "batch"]
 
     def __len__(self) -> int:
         return self.context.shape[0]
@@ -105,7 +109,7 @@ class BodyPosterior(TensorRecord):
         latent = self.body.sample_latent(num_samples, generator=generator)
         hands = self.hands.sample_latent(num_samples, generator=generator)
         noise = self.betas.new_empty(num_samples, *self.betas.shape).normal_(generator=generator)
-        return self.decode(latent, hands, betas=self.betas + self.network.head.shape_std * noise)
+        return self.decode(latent, hands, betas=self.betas + self.network.shape_std * noise)
 
     def decode(
         self,
@@ -158,9 +162,9 @@ class BodyPosterior(TensorRecord):
         root = self.T_camera_view.transpose(-1, -2)[:, None] @ rotations[..., :1, :, :]
         return chart_from_rotations(torch.cat((root, rotations[..., 1:, :, :]), dim=-3), self.base_world)
 
-    def pose_space(self) -> "FlowPoseSpace":
-        """The latent space of the body flow, for the solver: its unit Gaussian is the prior."""
-        return FlowPoseSpace(self)
+    def pose_space(self, *, strength: Float[Tensor, "batch"] | None = None) -> "FlowPoseSpace":
+        """The latent space of the body flow, for the solver: its unit Gaussian is the prior, times `strength`."""
+        return FlowPoseSpace(self, strength=strength)
 
     def hand_pose_space(self, side: str) -> "FlowHandSpace":
         """The latent space of one hand's flow; `side` is "left" or "right"."""
@@ -177,11 +181,23 @@ class FlowPoseSpace:
     """The body's 22 rotations as a latent of the flow of each person (ProHMR, eq. 8): R(z), with prior ½|z|².
 
     The global orientation is among them, in the camera frame. Row i of a state belongs to person i of the posterior.
+
+    Args:
+        posterior: the distributions.
+        distribution: the flows of the same people, if at hand.
+        strength: factor on the residual z of each person; one if None.
     """
 
-    def __init__(self, posterior: BodyPosterior, distribution: FlowDistribution | None = None) -> None:
+    def __init__(
+        self,
+        posterior: BodyPosterior,
+        distribution: FlowDistribution | None = None,
+        *,
+        strength: Float[Tensor, "person"] | None = None,
+    ) -> None:
         self.posterior = posterior
         self._distribution = distribution or posterior.body
+        self._strength = strength
 
     @property
     def joints(self) -> tuple[int, ...]:
@@ -193,7 +209,8 @@ class FlowPoseSpace:
 
     def select(self, index: Int[Tensor, "kept"]) -> "FlowPoseSpace":
         """The space of some of the people; an index may repeat, to follow several hypotheses of one person."""
-        return FlowPoseSpace(self.posterior[index], self._distribution.select(index))
+        strength = None if self._strength is None else self._strength[index]
+        return FlowPoseSpace(self.posterior[index], self._distribution.select(index), strength=strength)
 
     def initial(self, batch: int, *, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "batch 66"]:
         """The mode."""
@@ -231,10 +248,12 @@ class FlowPoseSpace:
         return self._distribution.to_latent(self.posterior._chart(rotations))
 
     def residual(self, state: Float[Tensor, "batch 66"]) -> Float[Tensor, "batch 66"]:
-        return state
+        return state if self._strength is None else self._strength[:, None] * state
 
     def residual_jacobian(self, state: Float[Tensor, "batch 66"]) -> Float[Tensor, "batch 66 66"]:
         identity = torch.eye(self.num_parameters, dtype=state.dtype, device=state.device)
+        if self._strength is not None:
+            return self._strength[:, None, None] * identity
         return identity.expand(state.shape[0], -1, -1)
 
 
@@ -303,17 +322,18 @@ class FlowHandSpace:
 def infer(network: PoseNetwork, keypoints: Keypoints, camera: Camera) -> BodyPosterior:
     """Posterior of a batch of people from their keypoints, in any registered format, and their cameras."""
     view = view_of(keypoints, camera)
-    prediction = network(view)
-    hand_context = network.hand_encoder(view, prediction.base_world, prediction.context)
-    pelvis = pelvis_position(prediction.head.place, view.half_size)
+    estimate = network.regressor(view)
+    head = estimate.heads[-1]
+    pelvis = pelvis_position(head.place, view.half_size)
     return BodyPosterior(
         network=network,
-        context=prediction.context,
-        hand_context=hand_context,
+        context=estimate.context,
+        hand_context=network.hand_context(view, estimate),
         T_camera_view=view.T_camera_view,
-        base_world=prediction.base_world,
-        betas=prediction.head.betas,
-        expression=prediction.head.expression,
-        jaw=prediction.head.jaw,
+        base_world=estimate.posed[-1].G,
+        betas=head.betas,
+        expression=head.expression,
+        jaw=head.jaw,
         pelvis=(view.T_camera_view @ pelvis[..., None])[..., 0],
+        seen=(view.confidence[..., :NUM_COMMON] > 0).to(view.points.dtype).mean(-1),
     )

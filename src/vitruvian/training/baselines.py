@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from vitruvian.bodies.model import BodyModel
 from vitruvian.data.synthetic import PoseLibrary, SyntheticConfig, SyntheticPeople
 from vitruvian.recovery.baselines import ChartModel, ConditionalVAE, ConstantFlow, MixtureDensity
-from vitruvian.recovery.chart import chart_from_rotations, rotations_from_chart, world_rotations
-from vitruvian.recovery.heads import HeadOutput, KeypointEncoder, PoseHead, pelvis_position, place_of_pelvis
+from vitruvian.recovery.chart import chart_from_rotations, rotations_from_chart
+from vitruvian.recovery.heads import HeadOutput, pelvis_position, place_of_pelvis
 from vitruvian.recovery.losses import LossWeights, RestJoints, Targets, joints_about_pelvis
-from vitruvian.recovery.network import PoseNetwork
-from vitruvian.recovery.views import View, view_features, view_of
+from vitruvian.recovery.network import PoseNetwork, PoseRegressor
+from vitruvian.recovery.views import View, view_of
 from vitruvian.training.checkpoints import save_weights
 from vitruvian.training.flow import targets_in_view
 from vitruvian.training.loop import LoopConfig, LoopResult, train
@@ -40,15 +40,14 @@ class Baselines(nn.Module):
     def __init__(self, network: PoseNetwork) -> None:
         super().__init__()
         config = network.config
-        self.encoder: KeypointEncoder = copy.deepcopy(network.encoder)
-        self.head: PoseHead = copy.deepcopy(network.head)
+        self.regressor: PoseRegressor = copy.deepcopy(network.regressor)
         self.constant_flow = ConstantFlow(replace(config.flow, context_scales=False))
         self.mixture = MixtureDensity(config.num_context)
         self.cvae = ConditionalVAE(config.num_context)
 
     def regress(self, view: View) -> HeadOutput:
         """The deterministic regressor."""
-        return self.head(self.encoder(view_features(view)))
+        return self.regressor(view).heads[-1]
 
     def chart_model(self, name: str) -> ChartModel:
         """`constant_flow`, `mixture` or `cvae`."""
@@ -85,9 +84,8 @@ class BaselineTask:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.half_precision):
             head = self._baselines.regress(view)
             with torch.no_grad():
-                context = self._frozen.encoder(view_features(view))
-                base_head = self._frozen.head(context)
-        base = world_rotations(base_head.rotations)
+                estimate = self._frozen.regressor(view)
+        context, base_head, base = estimate.context, estimate.heads[-1], estimate.posed[-1].G
         rest = self.rest(base_head.betas)
         chart = chart_from_rotations(targets.rotations, base)
         chart = chart + 0.005 * torch.randn(chart.shape, generator=generator)

@@ -17,8 +17,9 @@ from vitruvian.priors.hand_statistics import HandStatistics
 from vitruvian.recovery.chart import BODY, NUM_BODY
 from vitruvian.recovery.losses import LossWeights, PoseCritic, RestJoints, Targets, losses
 from vitruvian.recovery.network import NetworkConfig, PoseNetwork
+from vitruvian.recovery.refinement import PointedBody
 from vitruvian.recovery.views import View, view_of
-from vitruvian.training.checkpoints import save_weights
+from vitruvian.training.checkpoints import load_strictly, read_weights, save_weights
 from vitruvian.training.loop import LoopConfig, LoopResult, train
 
 _KEYPOINTS_OF_JOINT = {
@@ -83,7 +84,7 @@ class FlowTask:
     ) -> None:
         self.config = config
         torch.manual_seed(config.loop.seed)
-        self._network = PoseNetwork(config.network)
+        self._network = PoseNetwork(config.network, PointedBody.of(body, num_shape=config.network.num_shape))
         self.critic = PoseCritic(num_shape=config.network.num_shape)
         self.people = SyntheticPeople(body, library, config.people, hands=hands)
         self.rest = RestJoints.of(body, num_shape=config.network.num_shape)
@@ -110,6 +111,7 @@ class FlowTask:
             targets,
             self.rest,
             self.critic,
+            weights=self.config.losses,
             half_precision=self.config.half_precision,
             generator=generator,
         )
@@ -142,6 +144,7 @@ def train_flow(
     folder: Path,
     *,
     hands: tuple[HandStatistics, HandStatistics] | None = None,
+    start: Path | None = None,
     report: Callable[[int, float, Mapping[str, float]], None] | None = None,
 ) -> LoopResult:
     """Train the pose network and write `folder/flow.safetensors`; a run that was stopped goes on where it was.
@@ -152,11 +155,14 @@ def train_flow(
         library: training poses.
         folder: where the run lives.
         hands: hand statistics; those of the package if None.
+        start: weights that a new run starts from; random ones if None.
         report: see `training.loop.train`.
     """
     task = FlowTask(config, body, library, hands=hands)
+    if start is not None:
+        load_strictly(task.network, read_weights(start)[0])
     result = train(task, config.loop, folder, report=report)
-    weights = {**result.weights, "head.shape_std": shape_errors(task, result.weights)}
+    weights = {**result.weights, "regressor.head.shape_std": shape_errors(task, result.weights)}
     save_weights(
         weights,
         folder / "flow.safetensors",
