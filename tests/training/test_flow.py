@@ -74,6 +74,28 @@ def test_the_loss_falls_and_the_weights_are_a_network(
     assert posterior.log_prob(batch.rotations).isfinite().all()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_training_runs_on_a_gpu(tmp_path: Path, body: BodyModel, library: PoseLibrary) -> None:
+    config = FlowTraining(loop=replace(LOOP, device="cuda", steps=20), network=NETWORK)
+    result = train_flow(config, body, library, tmp_path)
+    assert result.steps == 20
+    assert all(tensor.isfinite().all() for tensor in result.weights.values() if tensor.is_floating_point())
+    batch = SyntheticPeople(body, library).batch(4, seed=9)
+    posterior = infer(read_network(tmp_path / "flow.safetensors"), batch.keypoints, batch.camera)
+    assert posterior.mode().rotations.isfinite().all()
+
+
+def test_a_new_run_starts_from_given_weights(
+    tmp_path: Path, trained: tuple[Path, list[float]], body: BodyModel, library: PoseLibrary
+) -> None:
+    seen: list[float] = []
+    config = FlowTraining(loop=replace(LOOP, steps=20, learning_rate=1e-5), network=NETWORK)
+    start = trained[0] / "flow.safetensors"
+    train_flow(config, body, library, tmp_path, start=start, report=lambda step, p, values: seen.append(values["loss"]))
+    assert seen[0] < 1.2 * trained[1][-1]
+
+
 def test_files_of_another_kind_are_refused(tmp_path: Path, trained: tuple[Path, list[float]]) -> None:
     with pytest.raises(WeightsError, match="missing"):
         read_network(tmp_path / "none.safetensors")

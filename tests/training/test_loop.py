@@ -1,6 +1,7 @@
 """The training loop: it learns, resumes exactly, survives wild gradients, and its files are read strictly."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,11 @@ class Line:
     def modules(self) -> Mapping[str, nn.Module]:
         return {"network": self.model}
 
-    def loss(self, number: int, size: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        x = torch.rand(size, 1, generator=torch.Generator().manual_seed(seed * 1000 + number))
+    def draw(self, number: int, size: int, seed: int) -> Tensor:
+        return torch.rand(size, 1, generator=torch.Generator().manual_seed(seed * 1000 + number))
+
+    def loss(self, batch: Tensor, number: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        x = batch
         loss = (self.model(x) - (3 * x - 1)).square().mean()
         if number == self.broken:
             loss = loss * torch.nan
@@ -71,6 +75,18 @@ def test_a_run_that_was_stopped_ends_where_an_unbroken_one_does(tmp_path: Path) 
     again = train(Line(), CONFIG, tmp_path / "broken")
     assert again.steps == whole.steps
     torch.testing.assert_close(again.weights, whole.weights)
+
+
+def test_threads_that_work_ahead_change_nothing(tmp_path: Path) -> None:
+    plain = train(Line(), CONFIG, tmp_path / "plain")
+    ahead = train(Line(), replace(CONFIG, workers=3, device="cpu"), tmp_path / "ahead")
+    torch.testing.assert_close(ahead.weights, plain.weights, rtol=0, atol=0)
+
+
+def test_the_log_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    train(Line(), CONFIG, tmp_path)
+    assert (tmp_path / "log.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_gradient_that_is_not_finite_is_thrown_away(tmp_path: Path) -> None:

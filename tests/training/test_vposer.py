@@ -130,6 +130,6 @@ def test_carried_points_show_every_turn(archives: Path, tmp_path: Path) -> None:
         turned[row, row // 3] = exp_so3(axis)
     moved = (task.points(turned) - task.points(rest)).norm(dim=-1).amax((1, 2))
     assert float(moved.min()) > 0.02
-    loss, values = task.loss(0, 32, 0)
+    loss, values = task.loss(task.draw(0, 32, 0), 0, 0)
     expected = 0.005 * values["kl"] + 2.0 * values["rotation"] + 4.0 * values["points_m"]
     torch.testing.assert_close(loss.detach(), expected)

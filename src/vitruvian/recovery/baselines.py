@@ -136,7 +136,7 @@ class ConditionalVAE(nn.Module):
     def loss(self, context: Tensor, chart: Tensor, generator: Generator) -> Tensor:
         mean, log_scale = self.encoder(torch.cat((context, chart), dim=-1)).float().chunk(2, dim=-1)
         log_scale = log_scale.clamp(-6, 3)
-        latent = mean + log_scale.exp() * torch.randn(mean.shape, generator=generator)
+        latent = mean + log_scale.exp() * torch.randn(mean.shape, generator=generator).to(mean)
         rebuilt = self.decoder(torch.cat((context, latent), dim=-1)).float()
         kl = 0.5 * (mean.square() + (2 * log_scale).exp() - 1 - 2 * log_scale).sum(-1).mean()
         fit = 0.5 * ((rebuilt - chart) / self.spread).square().sum(-1).mean()

@@ -16,9 +16,9 @@ from vitruvian.recovery.chart import chart_from_rotations, rotations_from_chart
 from vitruvian.recovery.heads import HeadOutput, pelvis_position, place_of_pelvis
 from vitruvian.recovery.losses import LossWeights, RestJoints, Targets, joints_about_pelvis
 from vitruvian.recovery.network import PoseNetwork, PoseRegressor
-from vitruvian.recovery.views import View, view_of
+from vitruvian.recovery.views import View
 from vitruvian.training.checkpoints import save_weights
-from vitruvian.training.flow import targets_in_view
+from vitruvian.training.flow import ViewedPeople, viewed_people
 from vitruvian.training.loop import LoopConfig, LoopResult, train
 
 MULTIPLE = ("constant_flow", "mixture", "cvae")
@@ -76,24 +76,28 @@ class BaselineTask:
     def after_step(self, number: int) -> None:
         """Nothing to do."""
 
-    def loss(self, number: int, size: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        batch = self.people.batch(size, seed=seed, number=number)
-        view = view_of(batch.keypoints, batch.camera)
-        targets = targets_in_view(batch, view)
+    def draw(self, number: int, size: int, seed: int) -> ViewedPeople:
+        return viewed_people(self.people.batch(size, seed=seed, number=number))
+
+    def loss(self, batch: ViewedPeople, number: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        view, targets = batch.view, batch.targets
+        device = view.points.device
+        self._frozen.to(device)
+        all_rest = self.rest.to(device=device)
         generator = torch.Generator().manual_seed(seed * 7919 + number)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.half_precision):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.half_precision):
             head = self._baselines.regress(view)
             with torch.no_grad():
                 estimate = self._frozen.regressor(view)
         context, base_head, base = estimate.context, estimate.heads[-1], estimate.posed[-1].G
-        rest = self.rest(base_head.betas)
+        rest = all_rest(base_head.betas)
         chart = chart_from_rotations(targets.rotations, base)
-        chart = chart + 0.005 * torch.randn(chart.shape, generator=generator)
+        chart = chart + 0.005 * torch.randn(chart.shape, generator=generator).to(device)
         weights = self.config.losses
-        values = {"deterministic": _point_losses(head, head.rotations, view, targets, self.rest(head.betas), weights)}
+        values = {"deterministic": _point_losses(head, head.rotations, view, targets, all_rest(head.betas), weights)}
         for name in MULTIPLE:
             model = self._baselines.chart_model(name)
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.half_precision):
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.config.half_precision):
                 likelihood = model.loss(context, chart, generator)
                 point = model.point(context).float()
             points = _point_losses(base_head, rotations_from_chart(point, base), view, targets, rest, weights)

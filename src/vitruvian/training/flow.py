@@ -19,6 +19,7 @@ from vitruvian.recovery.losses import LossWeights, PoseCritic, RestJoints, Targe
 from vitruvian.recovery.network import NetworkConfig, PoseNetwork
 from vitruvian.recovery.refinement import PointedBody
 from vitruvian.recovery.views import View, view_of
+from vitruvian.tensors import TensorRecord
 from vitruvian.training.checkpoints import load_strictly, read_weights, save_weights
 from vitruvian.training.loop import LoopConfig, LoopResult, train
 
@@ -71,6 +72,20 @@ def targets_in_view(batch: SyntheticBatch, view: View) -> Targets:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class ViewedPeople(TensorRecord):
+    """What the network sees of people, and the truth."""
+
+    view: View
+    targets: Targets
+
+
+def viewed_people(batch: SyntheticBatch) -> ViewedPeople:
+    """Synthetic people in their virtual cameras."""
+    view = view_of(batch.keypoints, batch.camera)
+    return ViewedPeople(view, targets_in_view(batch, view))
+
+
 class FlowTask:
     """The pose network with its critic, as a task of the training loop."""
 
@@ -98,18 +113,20 @@ class FlowTask:
     def modules(self) -> Mapping[str, nn.Module]:
         return {"network": self._network, "critic": self.critic}
 
-    def loss(self, number: int, size: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        batch = self.people.batch(size, seed=seed, number=number)
-        view = view_of(batch.keypoints, batch.camera)
-        targets = targets_in_view(batch, view)
+    def draw(self, number: int, size: int, seed: int) -> ViewedPeople:
+        return viewed_people(self.people.batch(size, seed=seed, number=number))
+
+    def loss(self, batch: ViewedPeople, number: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        view, targets = batch.view, batch.targets
+        device = view.points.device
         generator = torch.Generator().manual_seed(seed * 7919 + number)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.half_precision):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.half_precision):
             prediction = self._network(view)
         terms, mode = losses(
             prediction,
             view,
             targets,
-            self.rest,
+            self.rest.to(device=device),
             self.critic,
             weights=self.config.losses,
             half_precision=self.config.half_precision,
@@ -131,7 +148,7 @@ class FlowTask:
 def shape_errors(task: FlowTask, weights: Mapping[str, Tensor], *, people: int = 2048) -> Float[Tensor, "shape"]:
     """Root mean square distance of true shape coefficients from the estimate, on people outside the training run."""
     network = PoseNetwork(task.config.network)
-    network.load_state_dict(dict(weights))
+    network.load_state_dict({name: tensor.cpu() for name, tensor in weights.items()})
     batch = task.people.batch(people, seed=task.config.loop.seed + 1, number=1 << 30)
     view = view_of(batch.keypoints, batch.camera)
     return (network.eval()(view).head.betas - batch.betas).square().mean(0).sqrt()

@@ -16,6 +16,7 @@ from vitruvian.keypoints.targets import keypoint_targets
 from vitruvian.recovery.lifter import Lifter, LifterConfig
 from vitruvian.recovery.losses import limited
 from vitruvian.recovery.views import View, points_view
+from vitruvian.tensors import TensorRecord
 from vitruvian.training.checkpoints import save_weights
 from vitruvian.training.loop import LoopConfig, LoopResult, train
 
@@ -76,6 +77,16 @@ class SkeletonSource:
         return view, skeleton @ view.T_camera_view
 
 
+@dataclass(frozen=True, eq=False)
+class ViewedSkeletons(TensorRecord):
+    """What a lifter sees of people, and their skeletons in the virtual camera, metres."""
+
+    view: View
+    skeleton: Float[Tensor, "batch point 3"]
+    disturbed: Float[Tensor, "batch point 3"]
+    """With the noise under which the likelihood is taken."""
+
+
 class LifterTask:
     """A lifter as a task of the training loop."""
 
@@ -95,15 +106,20 @@ class LifterTask:
     def after_step(self, number: int) -> None:
         """Nothing to do."""
 
-    def loss(self, number: int, size: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        config, lifter = self.config, self._lifter
+    def draw(self, number: int, size: int, seed: int) -> ViewedSkeletons:
+        config = self.config
         batch = self.source.people.batch(size, seed=seed, number=number)
         generator = torch.Generator().manual_seed(seed * 7919 + number)
         view, skeleton = self.source.draw(batch, generator, noise=config.noise_2d, missing=config.missing)
-        disturbed = skeleton + config.noise_3d * torch.randn(skeleton.shape, generator=generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.half_precision):
+        noise = config.noise_3d * torch.randn(skeleton.shape, generator=generator)
+        return ViewedSkeletons(view, skeleton, skeleton + noise)
+
+    def loss(self, batch: ViewedSkeletons, number: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        config, lifter = self.config, self._lifter
+        view, skeleton = batch.view, batch.skeleton
+        with torch.autocast(skeleton.device.type, torch.bfloat16, enabled=config.half_precision):
             distribution = lifter(view.points, view.confidence, view.half_size)
-            log_prob = distribution.log_prob(lifter.coordinates(disturbed))
+            log_prob = distribution.log_prob(lifter.coordinates(batch.disturbed))
             mode = distribution.mode
         likelihood = limited(-log_prob / mode.shape[-1]).mean()
         relative = skeleton - skeleton[:, lifter.root : lifter.root + 1]

@@ -4,14 +4,16 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from vitruvian.training.checkpoints import read_run, save_run
+from vitruvian.training.plots import plot_log
 
 AVERAGE_EVERY = 10
 """Steps between two updates of the averaged weights."""
@@ -40,10 +42,28 @@ class LoopConfig:
     log_every: int = 100
     save_every: int = 500
     seed: int = 0
+    device: str = "auto"
+    """Where the networks compute: `cpu`, `cuda`, or `auto`: a GPU if there is one."""
+    workers: int | None = None
+    """Threads that make batches ahead of time; None: four where a GPU waits for them, else none."""
+
+    @property
+    def chosen_device(self) -> torch.device:
+        """The device that `device` means on this machine."""
+        name = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        return torch.device(name)
+
+
+class Batch(Protocol):
+    """What a task draws: a record of tensors, or a tensor."""
+
+    def to(self, *, device: torch.device | str | None = None) -> Self:
+        """The same on a device."""
+        ...
 
 
 class Task(Protocol):
-    """What is trained: modules, and the loss of a numbered batch."""
+    """What is trained: modules, numbered batches, and their loss."""
 
     @property
     def network(self) -> nn.Module:
@@ -54,8 +74,12 @@ class Task(Protocol):
         """All modules whose state a checkpoint holds, the network under `network`."""
         ...
 
-    def loss(self, number: int, size: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Loss of batch `number`, and values to log."""
+    def draw(self, number: int, size: int, seed: int) -> Any:
+        """Batch `number` of a seed, on the processor; may be called ahead of time and from other threads."""
+        ...
+
+    def loss(self, batch: Any, number: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Loss of batch `number`, on the device where it lies, and values to log."""
         ...
 
     def after_step(self, number: int) -> None:
@@ -88,7 +112,8 @@ def train(
 ) -> LoopResult:
     """Train until the steps or the time are used up; continues a run whose checkpoint lies in `folder`.
 
-    Writes `folder/run.pt` (everything needed to go on) and `folder/log.jsonl` (one line per `log_every` steps).
+    Writes `folder/run.pt` (everything needed to go on), `folder/log.jsonl` (one line per `log_every` steps) and, where
+    matplotlib is installed, `folder/log.png`.
 
     Args:
         task: what to train.
@@ -97,21 +122,56 @@ def train(
         report: called with the step, the progress from 0 to 1, and the mean values since the last call.
     """
     run = _Run(task, config, folder)
-    while run.progress < 1:
-        values = run.step()
-        if run.number % config.log_every == 0:
-            means = run.log(values)
-            if report is not None:
-                report(run.number, run.progress, means)
-        if run.number % config.save_every == 0:
-            run.save()
+    with _Feed(task, config) as feed:
+        while run.progress < 1:
+            values = run.step(feed)
+            if run.number % config.log_every == 0:
+                means = run.log(values)
+                if report is not None:
+                    report(run.number, run.progress, means)
+            if run.number % config.save_every == 0:
+                run.save()
     run.save()
     return LoopResult(run.average, run.number, run.seconds)
+
+
+class _Feed:
+    """Numbered batches on the device; some threads make them ahead of time, which changes none of them."""
+
+    def __init__(self, task: Task, config: LoopConfig) -> None:
+        self.task, self.config, self.device = task, config, config.chosen_device
+        workers = config.workers
+        if workers is None:
+            workers = 4 if self.device.type == "cuda" else 0
+        self.ahead = 2 * workers
+        self.pool = ThreadPoolExecutor(workers) if workers else None
+        self.coming: dict[int, Future[Any]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+    def batch(self, number: int) -> Any:
+        """Batch `number`; the next ones are begun."""
+        if self.pool is None:
+            return self._draw(number).to(device=self.device)
+        for coming in range(number, number + self.ahead + 1):
+            if coming not in self.coming:
+                self.coming[coming] = self.pool.submit(self._draw, coming)
+        return self.coming.pop(number).result().to(device=self.device)
+
+    def _draw(self, number: int) -> Any:
+        return self.task.draw(number, self.config.batch_size, self.config.seed)
 
 
 class _Run:
     def __init__(self, task: Task, config: LoopConfig, folder: Path) -> None:
         self.task, self.config, self.folder = task, config, folder
+        for module in task.modules().values():
+            module.to(config.chosen_device)
         network = task.network
         decayed = [p for p in network.parameters() if p.dim() > 1]
         plain = [p for p in network.parameters() if p.dim() <= 1]
@@ -131,7 +191,7 @@ class _Run:
             for name, module in task.modules().items():
                 module.load_state_dict(state["modules"][name])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.average = state["average"]
+            self.average = {name: t.to(config.chosen_device) for name, t in state["average"].items()}
             self.number, self.seconds = int(state["number"]), float(state["seconds"])
 
     @property
@@ -139,14 +199,14 @@ class _Run:
         by_steps = self.number / self.config.steps
         return by_steps if self.config.minutes is None else max(by_steps, self.seconds / 60 / self.config.minutes)
 
-    def step(self) -> Mapping[str, Tensor]:
+    def step(self, feed: _Feed) -> Mapping[str, Tensor]:
         began = time.monotonic()
         config, network = self.config, self.task.network
         rate = config.learning_rate * schedule(self.progress, warmup=config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         network.train()
-        loss, values = self.task.loss(self.number, config.batch_size, config.seed)
+        loss, values = self.task.loss(feed.batch(self.number), self.number, config.seed)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
@@ -163,7 +223,7 @@ class _Run:
         self.seconds += time.monotonic() - began
         values = {**values, "loss": loss.detach(), "gradient_norm": norm.detach()}
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, torch.zeros(())) + value
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.count += 1
         return values
 
@@ -199,3 +259,4 @@ class _Run:
                 "seconds": self.seconds,
             },
         )
+        plot_log(self.folder / "log.jsonl", self.folder / "log.png")

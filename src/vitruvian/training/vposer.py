@@ -15,6 +15,7 @@ from vitruvian.data.pose_selection import mirror_pose
 from vitruvian.data.t_pose import nominal_joints
 from vitruvian.geometry.rotations import exp_so3, geodesic_angle, log_so3
 from vitruvian.priors.vposer import VPoser, VPoserSettings, fill_strictly
+from vitruvian.tensors import TensorRecord
 from vitruvian.training.checkpoints import save_weights
 from vitruvian.training.loop import LoopConfig, train
 
@@ -68,6 +69,15 @@ def carried_points() -> tuple[Float[Tensor, "22 3"], Float[Tensor, "88 3"], list
     return joints, points, [j for j in range(len(joints)) for _ in range(4)]
 
 
+@dataclass(frozen=True, eq=False)
+class PosePairs(TensorRecord):
+    """Poses that the autoencoder shall rebuild, the disturbed ones that it is given, and the noise of its latent."""
+
+    target: Float[Tensor, "batch 21 3 3"]
+    shaken: Float[Tensor, "batch 21 3 3"]
+    noise: Float[Tensor, "batch latent"]
+
+
 class VPoserTask:
     """The autoencoder and its loss, for the training loop."""
 
@@ -93,11 +103,11 @@ class VPoserTask:
     def points(self, body_pose: Float[Tensor, "batch 21 3 3"]) -> Float[Tensor, "batch 22 4 3"]:
         """Four points carried by each joint, in the frame of the pelvis."""
         root = torch.eye(3).to(body_pose).expand(len(body_pose), 1, 3, 3)
-        G, t = forward_kinematics(BODY_SKELETON, torch.cat((root, body_pose), dim=1), self._joints)
-        return (G @ self._arms.mT).mT + t[..., None, :]
+        G, t = forward_kinematics(BODY_SKELETON, torch.cat((root, body_pose), dim=1), self._joints.to(root))
+        return (G @ self._arms.to(root).mT).mT + t[..., None, :]
 
-    def loss(self, number: int, size: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """KL + chordal distance of rotations + distance of carried points, half of the batch mirrored."""
+    def draw(self, number: int, size: int, seed: int) -> "PosePairs":
+        """Poses to be rebuilt, half of them mirrored, and the same shaken."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
         rows = torch.multinomial(self._weights, size, replacement=True, generator=generator)
         half = size // 2
@@ -105,8 +115,12 @@ class VPoserTask:
         c = self.config
         target = recombined(poses, swapped=c.swapped_share, blended=c.blended_share, generator=generator)
         shaken = target @ exp_so3(c.input_noise_rad * torch.randn(*target.shape[:-1], generator=generator))
-        noise = torch.randn(size, c.settings.latent, generator=generator)
-        rebuilt, mean, std = self.vposer(shaken, noise)
+        return PosePairs(target, shaken, torch.randn(size, c.settings.latent, generator=generator))
+
+    def loss(self, batch: "PosePairs", number: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """KL + chordal distance of rotations + distance of carried points."""
+        c, target = self.config, batch.target
+        rebuilt, mean, std = self.vposer(batch.shaken, batch.noise)
         kl = kl_to_unit_gaussian(mean, std).mean()
         rotation = (rebuilt - target).flatten(-2).norm(dim=-1).mean()
         distance = (self.points(rebuilt) - self.points(target)).norm(dim=-1).mean()

@@ -1,0 +1,30 @@
+"""The log of a training run as a picture."""
+
+import json
+import math
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def plot_log(log: Path, picture: Path) -> None:
+    """Draw every logged quantity over the steps; does nothing where matplotlib is missing or nothing was logged yet."""
+    if find_spec("matplotlib") is None or not log.is_file():
+        return
+    from matplotlib.figure import Figure
+
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    names = [name for name in rows[-1] if name not in ("step", "seconds")] if rows else []
+    if not names:
+        return
+    columns = min(4, len(names))
+    lines = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(3.2 * columns, 2.3 * lines), layout="tight")
+    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    for panel, name in zip(panels, names, strict=False):
+        known = [row for row in rows if name in row]
+        panel.plot([row["step"] for row in known], [row[name] for row in known], lw=1)
+        panel.set_title(name, fontsize=8)
+        panel.tick_params(labelsize=7)
+    for panel in panels[len(names) :]:
+        panel.set_axis_off()
+    figure.savefig(picture, dpi=110)
