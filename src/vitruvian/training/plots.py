@@ -22,9 +22,20 @@ def plot_log(log: Path, picture: Path) -> None:
     panels = figure.subplots(lines, columns, squeeze=False).flatten()
     for panel, name in zip(panels, names, strict=False):
         known = [row for row in rows if name in row]
-        panel.plot([row["step"] for row in known], [row[name] for row in known], lw=1)
+        values = [float(row[name]) for row in known]
+        panel.plot([row["step"] for row in known], values, lw=1)
+        panel.set_ylim(*_range(values))
         panel.set_title(name, fontsize=8)
         panel.tick_params(labelsize=7)
     for panel in panels[len(names) :]:
         panel.set_axis_off()
     figure.savefig(picture, dpi=110)
+
+
+def _range(values: list[float]) -> tuple[float, float]:
+    """Limits that hold all but single outliers, which would flatten the rest of the curve."""
+    ordered = sorted(value for value in values if math.isfinite(value)) or [0.0]
+    cut = len(ordered) // 50
+    low, high = ordered[cut], ordered[len(ordered) - 1 - cut]
+    margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - margin, high + margin
