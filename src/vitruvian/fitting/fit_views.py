@@ -102,7 +102,7 @@ def fit_views(
         )
         present = observed.usable.view(people, num_views)
         params = _best_agreement(body, fitter, single, observed, present)
-        return _fit_together(fitter, config, params, observed, present, prior)
+        return _fit_together(fitter, config, params, observed, present)
 
 
 def _best_agreement(
@@ -157,7 +157,6 @@ def _fit_together(
     params: BodyParams,
     observed: Observations,
     present: Bool[Tensor, "person view"],
-    prior: BodyPrior | None,
 ) -> FittedViews:
     people, num_views = present.shape
     rows = torch.arange(people * num_views, device=present.device)
@@ -165,8 +164,7 @@ def _fit_together(
     state = fitter.state_from(params, spaces)
     stage = config.fit.schedule[-1]
     once = num_views**-0.5
-    per_picture = prior is not None and hasattr(prior.space, "select")
-    stage = replace(stage, shape=stage.shape * once, pose=stage.pose * (1.0 if per_picture else once))
+    stage = replace(stage, shape=stage.shape * once, pose=stage.pose * once)
     active = fitter.active_parts(stage)
     solution: Solution[MultiViewState] | None = None
     for weight in config.consistency:
