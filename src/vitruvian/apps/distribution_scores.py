@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitruvian.bodies.skeletons import BODY_JOINTS
+from vitruvian.bodies.skeletons import BODY_JOINTS, BODY_PARENTS
 from vitruvian.metrics import MM, coverage, mpjpe_mm, pa_error_mm
 from vitruvian.recovery.chart import NUM_BODY
 from vitruvian.recovery.losses import RestJoints, joints_about_pelvis
@@ -38,6 +38,7 @@ class DistributionScores:
         mode: errors of the point estimate.
         best_of: errors of the best of n samples, the point estimate among them, chosen by each error itself.
         spread_visible_mm, spread_hidden_mm: mean distance of samples from their mean, for joints that were seen or not.
+        spread_limbs_mm: the same for hidden joints whose neighbour towards the pelvis is hidden too.
         coverage: share of true joint coordinates inside the central interval of the samples, by part and level.
     """
 
@@ -45,6 +46,7 @@ class DistributionScores:
     best_of: Mapping[int, Errors]
     spread_visible_mm: float
     spread_hidden_mm: float
+    spread_limbs_mm: float
     coverage: Mapping[str, Mapping[float, float]]
 
 
@@ -102,13 +104,16 @@ class DistributionScorer:
     def scores(self) -> DistributionScores:
         """The means over all people added."""
         point = torch.cat(self._point)
-        spread, visible = torch.cat(self._spread)[:, 1:], torch.cat(self._visible)[:, 1:]
+        visible = torch.cat(self._visible)
+        lost = (~visible & ~visible[:, [max(parent, 0) for parent in BODY_PARENTS]])[:, 1:]
+        spread, visible = torch.cat(self._spread)[:, 1:], visible[:, 1:]
         people = len(point)
         return DistributionScores(
             mode=_mean_errors(point),
             best_of={n: _mean_errors(torch.cat(values)) for n, values in self._best.items() if values},
             spread_visible_mm=float(spread[visible].mean()),
             spread_hidden_mm=float(spread[~visible].mean()),
+            spread_limbs_mm=float(spread[lost].mean()),
             coverage={
                 part: {level: float(torch.stack(self._inside[part, level]).sum()) / people for level in LEVELS}
                 for part in PARTS

@@ -69,7 +69,7 @@ class SyntheticScores:
             "mode": asdict(self.flow.mode),
             "weighted_mean": asdict(self.weighted_mean),
             "best_of": {str(n): asdict(e) for n, e in self.flow.best_of.items()},
-            "spread_mm": {"visible": self.flow.spread_visible_mm, "hidden": self.flow.spread_hidden_mm},
+            "spread_mm": _spread(self.flow),
             "coverage": {p: {str(k): v for k, v in c.items()} for p, c in self.flow.coverage.items()},
             "entropy_correlation": self.entropy_correlation,
             "baselines": {name: _plain(scores) for name, scores in self.baselines.items()},
@@ -79,11 +79,19 @@ class SyntheticScores:
         return {**out, **self.extra}
 
 
+def _spread(scores: DistributionScores) -> dict[str, float]:
+    return {
+        "visible": scores.spread_visible_mm,
+        "hidden": scores.spread_hidden_mm,
+        "hidden_limbs": scores.spread_limbs_mm,
+    }
+
+
 def _plain(scores: DistributionScores) -> dict[str, Any]:
     return {
         "mode": asdict(scores.mode),
         "best_of": {str(n): asdict(e) for n, e in scores.best_of.items()},
-        "spread_mm": {"visible": scores.spread_visible_mm, "hidden": scores.spread_hidden_mm},
+        "spread_mm": _spread(scores),
         "coverage": {p: {str(k): v for k, v in c.items()} for p, c in scores.coverage.items()},
     }
 

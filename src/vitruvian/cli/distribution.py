@@ -60,6 +60,7 @@ def evaluate_synthetic(arguments: list[str]) -> int:
     console.print(table)
     spread = scores["spread_mm"]
     console.print(f"spread: visible joints {spread['visible']:.0f} mm, hidden joints {spread['hidden']:.0f} mm")
+    console.print(f"        hidden joints whose neighbour is hidden too {spread['hidden_limbs']:.0f} mm")
     console.print(f"correlation of entropy with the share of hidden joints: {scores['entropy_correlation']:.2f}")
     return 0
 
