@@ -1,6 +1,9 @@
 """What all tests share: where the shared data lies, and fixtures of the open body."""
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: workers of pytest share the cores
 
 import pytest
 import torch

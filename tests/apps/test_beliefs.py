@@ -5,11 +5,11 @@ import torch
 
 import vitruvian as vt
 from tests.fitting.seen_people import SeenPeople, seen_people
-from vitruvian.apps.beliefs import BELOW_THE_CHEST, belief_by_name, portraits
+from vitruvian.apps.beliefs import BELOW_THE_CHEST, LEGS, belief_by_name, portraits
 from vitruvian.apps.regress import FLOW_FIT
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
-from vitruvian.bodies.skeletons import MANO_LEFT
+from vitruvian.bodies.skeletons import BODY_JOINTS, MANO_LEFT
 from vitruvian.errors import InputError
 from vitruvian.keypoints.observations import Keypoints
 
@@ -62,6 +62,23 @@ def test_a_hand_has_no_flow(people: SeenPeople) -> None:
 def test_unknown_names_are_refused(body: BodyModel, people: SeenPeople) -> None:
     with pytest.raises(InputError, match="unknown pose prior"):
         vt.fit(body, people.keypoints, people.camera[0], prior="nonsense")
+
+
+def test_unseen_legs_stand(body: BodyModel, people: SeenPeople) -> None:
+    keypoints = people.keypoints
+    places = keypoints.definition.places
+    hidden = [k for k, place in enumerate(places) if any(part in place for part in (*LEGS, "toe"))]
+    confidence = keypoints.confidence.clone()
+    confidence[0, hidden] = 0.0
+    seen = Keypoints(keypoints.positions, confidence, keypoints.format)
+    camera = people.camera[0]
+    default, flow = vt.fit(body, seen, camera), vt.fit(body, seen, camera, prior="flow")
+    legs = [k for k, name in enumerate(BODY_JOINTS) if any(part in name for part in ("hip", "knee", "ankle", "foot"))]
+    others = [k for k in range(body.num_joints) if k not in legs]
+    torch.testing.assert_close(default.params.rotations[0, legs], torch.eye(3).expand(len(legs), 3, 3))
+    torch.testing.assert_close(default.params.rotations[0, others], flow.params.rotations[0, others])
+    torch.testing.assert_close(default.params.rotations[1], flow.params.rotations[1])
+    assert (flow.params.rotations[0, legs] - torch.eye(3)).abs().max() > 0.05
 
 
 def test_a_portrait_stands_with_hanging_arms(body: BodyModel, people: SeenPeople) -> None:

@@ -1,7 +1,9 @@
 """What a fit of some people believes before it starts: pose prior, start, and the settings made for both."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -20,6 +22,7 @@ from vitruvian.recovery.posterior import BodyPosterior
 from vitruvian.tensors import put_rows
 
 BELOW_THE_CHEST = ("elbow", "wrist", "hip", "knee", "ankle")
+LEGS = ("knee", "ankle", "heel", "big_toe", "small_toe")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +77,32 @@ def refit_portraits(
     return put_rows(fitted, rows, again)
 
 
+def stand_on_unseen_legs(
+    fitted: FittedPeople, body: BodyModel, keypoints: Keypoints, *, min_confidence: float
+) -> FittedPeople:
+    """Straighten the legs of people of whom no knee, ankle or foot is seen, who may then stand.
+
+    The flow finds the bent legs of somebody about to move most likely there, which nothing in the picture says.
+    """
+    rows = _none_seen(keypoints, LEGS, min_confidence).nonzero()[:, 0]
+    if len(rows) == 0 or body.skeleton.names[: len(BODY_JOINTS)] != BODY_JOINTS:
+        return fitted
+    legs = [
+        row for row, name in enumerate(BODY_JOINTS) if any(part in name for part in ("hip", "knee", "ankle", "foot"))
+    ]
+    rotations = fitted.params.rotations.clone()
+    rotations[rows[:, None], torch.tensor(legs, device=rows.device)] = torch.eye(3).to(rotations)
+    return replace(fitted, params=replace(fitted.params, rotations=rotations))
+
+
 def portraits(keypoints: Keypoints, *, min_confidence: float) -> Bool[Tensor, "person"]:
     """People of whom no elbow, wrist, hip, knee or ankle is seen, but a shoulder or the face is."""
-    definition = keypoints.definition
-    found = (definition.find(f"{side}_{place}") for side in ("left", "right") for place in BELOW_THE_CHEST)
-    below = [row for row in found if row is not None]
+    return _none_seen(keypoints, BELOW_THE_CHEST, min_confidence)
+
+
+def _none_seen(keypoints: Keypoints, places: Sequence[str], min_confidence: float) -> Bool[Tensor, "person"]:
+    """People of whom something is seen, but none of these places on either side."""
+    found = (keypoints.definition.find(f"{side}_{place}") for side in ("left", "right") for place in places)
+    rows = [row for row in found if row is not None]
     sure = keypoints.sanitized().confidence >= max(min_confidence, 1e-6)
-    return sure.any(-1) & ~sure[:, below].any(-1)
+    return sure.any(-1) & ~sure[:, rows].any(-1)

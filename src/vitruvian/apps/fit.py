@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from vitruvian.apps.beliefs import Belief, belief_by_name, belief_of_posterior, refit_portraits
+from vitruvian.apps.beliefs import Belief, belief_by_name, belief_of_posterior, refit_portraits, stand_on_unseen_legs
 from vitruvian.apps.fit_config import FitPhotographs
 from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, gather
 from vitruvian.apps.multiview import fit_one_person, views_of_one
@@ -273,6 +273,7 @@ def _fit_rows(
             body, keypoints, camera, config=fit_config, prior=belief.prior, start=belief.start, progress=advance
         )
         if portraits:
+            fitted = stand_on_unseen_legs(fitted, body, keypoints, min_confidence=fit_config.min_confidence)
             fitted = refit_portraits(fitted, body, keypoints, camera, fit_config)
     return Fits(
         params=fitted.params,
