@@ -75,7 +75,7 @@ def fit_people(body: BodyModel, people: SyntheticPeople, prior: str) -> FittedPe
         body,
         people.keypoints,
         people.camera,
-        prior=flow_prior(posterior, body),
+        prior=flow_prior(posterior, body, people.keypoints, people.camera),
         start=flow_start(posterior, body, people.keypoints, people.camera),
         config=FLOW_FIT,
     )

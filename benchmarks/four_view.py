@@ -128,7 +128,8 @@ def main(config: FourViewConfig) -> None:
     mode = place(posterior.mode(), body, flat, camera).params
     out["mode"] = asdict(errors(body, mode, recording, everything))
     start = flow_start(posterior, body, flat, camera)
-    single = fit_keypoints(body, flat, camera, config=FLOW_FIT, prior=flow_prior(posterior, body), start=start).params
+    prior = flow_prior(posterior, body, flat, camera)
+    single = fit_keypoints(body, flat, camera, config=FLOW_FIT, prior=prior, start=start).params
     out["fit, flow"] = asdict(errors(body, single, recording, everything))
     vposer = fit_keypoints(body, flat, camera, prior=body_prior("vposer", body.skeleton)).params
     out["fit, VPoser"] = asdict(errors(body, vposer, recording, everything))
@@ -143,7 +144,9 @@ def main(config: FourViewConfig) -> None:
             keypoints,
             cameras,
             config=ViewsConfig(fit=FLOW_FIT),
-            prior=flow_prior(chosen, body),
+            prior=flow_prior(
+                chosen, body, keypoints.map(lambda x: x.flatten(0, 1)), cameras.map(lambda x: x.flatten(0, 1))
+            ),
             start=start[rows],
         )
         params = found.params.map(lambda x: x.flatten(0, 1))

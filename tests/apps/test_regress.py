@@ -132,7 +132,7 @@ def test_a_fit_in_the_latent_space_of_the_flow_comes_nearer_to_the_person(
 ) -> None:
     people, cameras = people_and_cameras(keypoints, camera)
     start = flow_start(posterior, body, people, cameras)
-    fits = fit_keypoints(body, people, cameras, prior=flow_prior(posterior, body), start=start)
+    fits = fit_keypoints(body, people, cameras, prior=flow_prior(posterior, body, people, cameras), start=start)
     truth = natural_person(body).joints.reshape(1, -1, 3)[:, :22]
 
     def error(params: vt.BodyParams) -> float:

@@ -58,7 +58,7 @@ def belief_of_posterior(posterior: BodyPosterior, body: BodyModel, keypoints: Ke
         )
     hands = body.skeleton.names == SMPLX.names
     start = flow_start(posterior, body, keypoints, camera)
-    return Belief(flow_prior(posterior, body, hands=hands), start, FLOW_FIT)
+    return Belief(flow_prior(posterior, body, keypoints, camera, hands=hands), start, FLOW_FIT)
 
 
 def refit_portraits(

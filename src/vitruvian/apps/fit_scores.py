@@ -72,9 +72,8 @@ def score_flow_fit(
     regressed = time.perf_counter() - began
     mode = _score(placed.params, batch, rest, placed.reprojection_px, regressed)
     start = flow_start(posterior, body, batch.keypoints, batch.camera)
-    fits = fit_keypoints(
-        body, batch.keypoints, batch.camera, config=config or FLOW_FIT, prior=flow_prior(posterior, body), start=start
-    )
+    prior = flow_prior(posterior, body, batch.keypoints, batch.camera)
+    fits = fit_keypoints(body, batch.keypoints, batch.camera, config=config or FLOW_FIT, prior=prior, start=start)
     seconds = time.perf_counter() - began
     return mode, _score(fits.params, batch, rest, fits.reprojection_px, seconds)
 
@@ -146,7 +145,7 @@ def score_views(
         betas = posterior.betas[rows].unflatten(0, (count, views)).mean(1).repeat_interleave(views, dim=0)
         averaged[str(views)] = asdict(mean_errors(together, betas, rest, some.joints))
         start = flow_start(some_posterior, body, some.keypoints, some.camera)
-        prior = flow_prior(some_posterior, body)
+        prior = flow_prior(some_posterior, body, some.keypoints, some.camera)
         if views == 1:
             params = fit_keypoints(body, some.keypoints, some.camera, config=FLOW_FIT, prior=prior, start=start).params
         else:

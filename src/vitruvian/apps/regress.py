@@ -1,8 +1,11 @@
 """From keypoints of people to the distribution of their poses, and from there to a start and a prior for fitting."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
@@ -32,12 +35,35 @@ FLOW_FIT = FitConfig(
 The start is near, so two stages suffice, and keypoints far from it are wrong: the robust scale is small. Where hips and
 shoulders are differs between detectors, and the flow has learnt by how much. Chosen on the validation subjects.
 """
-PRIOR_STRENGTH, PRIOR_POWER = 1.4, -0.6
-"""The latent's residual is multiplied by strength · seen^power, seen being the share of the body keypoints that are.
 
-The flow has read the keypoints already, and the less they say, the less can a fit better what it made of them; with an
-even strength, people with whole limbs missing came out worse than the mode. Chosen on the validation subjects.
-"""
+
+@dataclass(frozen=True)
+class PriorStrength:
+    """How strongly a fit holds the latent of the flow: its residual is strength · seen^(−power) · misfit / usual · z.
+
+    The flow has read the keypoints already. The fewer were seen, and the worse the mode explains them (they are then
+    noisy), the less can a fit better what it made of them; with an even strength, people with missing limbs or noisy
+    keypoints came out worse than the mode. Chosen on the validation subjects.
+
+    Attributes:
+        strength: factor for people of whom everything is seen, with usual misfit.
+        power: of the share of body keypoints that were seen.
+        usual_misfit: reprojection error of the mode as a share of the person's size in the picture.
+        range: limits of misfit / usual.
+        shape: factor on the distance of the shape from the estimate, in standard deviations.
+    """
+
+    strength: float = 2.0
+    power: float = 0.4
+    usual_misfit: float = 0.02
+    range: tuple[float, float] = (0.5, 3.0)
+    shape: float = 2.5
+
+    def __call__(self, seen: Float[Tensor, "person"], misfit: Float[Tensor, "person"]) -> Float[Tensor, "person"]:
+        relative = torch.nan_to_num(misfit / self.usual_misfit, nan=self.range[1]).clamp(*self.range)
+        return self.strength * seen.clamp_min(_LEAST_SEEN) ** -self.power * relative
+
+
 _LEAST_SEEN = 0.12
 
 
@@ -103,18 +129,34 @@ def _camera_of(picture: PeopleInImage) -> Camera:
     return repeated(Camera.from_image_size(*picture.image_size, focal_px=picture.focal_px), len(picture))
 
 
-def flow_prior(posterior: BodyPosterior, body: BodyModel, *, hands: bool = True) -> BodyPrior:
+@torch.no_grad()
+def flow_prior(
+    posterior: BodyPosterior,
+    body: BodyModel,
+    keypoints: Keypoints,
+    camera: Camera,
+    *,
+    hands: bool = True,
+    strength: PriorStrength | None = None,
+) -> BodyPrior:
     """The posterior as the prior of a fit, row i for person i: |z|² in the latent of the flow (ProHMR, eq. 8).
 
     Args:
         posterior: the distributions.
         body: the body that is fitted; on that of the network, the estimated shape is a prior too.
+        keypoints, camera: what will be fitted.
         hands: also fit the hands in the latent of their flow.
+        strength: how strongly the latent is held.
     """
-    strength = PRIOR_STRENGTH * posterior.seen.clamp_min(_LEAST_SEEN) ** PRIOR_POWER
-    shape = ShapeBelief(posterior.betas, posterior.network.shape_std) if knows_shape(body) else None
+    strength = strength or PriorStrength()
+    keypoints, camera = people_and_cameras(keypoints, camera)
+    placed = place(posterior.mode(), body, keypoints, camera)
+    box = keypoints.sanitized().bounding_box()
+    size = (box[:, 2:] - box[:, :2]).amax(-1).clamp_min(1.0)
+    factor = strength(posterior.seen, placed.reprojection_px / size)
+    shape = ShapeBelief(posterior.betas, posterior.network.shape_std / strength.shape) if knows_shape(body) else None
     spaces = (posterior.hand_pose_space("left"), posterior.hand_pose_space("right")) if hands else ()
-    return BodyPrior("flow", posterior.pose_space(strength=strength), hands=spaces, shape=shape)
+    return BodyPrior("flow", posterior.pose_space(strength=factor), hands=spaces, shape=shape)
 
 
 @torch.no_grad()
@@ -147,6 +189,7 @@ __all__ = [
     "BodyPosterior",
     "PlacedPoses",
     "PoseSamples",
+    "PriorStrength",
     "flow_prior",
     "flow_start",
     "people_and_cameras",
