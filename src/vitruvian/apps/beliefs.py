@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from vitruvian.apps.regress import FLOW_FIT, flow_prior, flow_start, regress
+from vitruvian.apps.regress import FLOW_FIT, IN_VIEWS, flow_prior, flow_start, regress
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.skeletons import BODY_JOINTS, SMPLX
@@ -34,12 +34,13 @@ class Belief:
     config: FitConfig
 
 
-def belief_by_name(name: str, body: BodyModel, keypoints: Keypoints, camera: Camera) -> Belief:
+def belief_by_name(name: str, body: BodyModel, keypoints: Keypoints, camera: Camera, *, views: bool = False) -> Belief:
     """The belief of a prior by name; `flow` regresses the distribution of these very people.
 
     Args:
         keypoints: `(N, K)`.
         camera: one per person.
+        views: all are views of one person.
 
     Raises:
         InputError: no prior of that name, or `flow` for a body without the joints that it knows.
@@ -47,10 +48,12 @@ def belief_by_name(name: str, body: BodyModel, keypoints: Keypoints, camera: Cam
     """
     if name != "flow":
         return Belief(body_prior(name, body.skeleton), None, FitConfig())
-    return belief_of_posterior(regress(keypoints, camera), body, keypoints, camera)
+    return belief_of_posterior(regress(keypoints, camera), body, keypoints, camera, views=views)
 
 
-def belief_of_posterior(posterior: BodyPosterior, body: BodyModel, keypoints: Keypoints, camera: Camera) -> Belief:
+def belief_of_posterior(
+    posterior: BodyPosterior, body: BodyModel, keypoints: Keypoints, camera: Camera, *, views: bool = False
+) -> Belief:
     """Start at the mode of the distribution and stay in its latent space."""
     if body.skeleton.names[: len(BODY_JOINTS)] != BODY_JOINTS:
         raise InputError(
@@ -58,7 +61,8 @@ def belief_of_posterior(posterior: BodyPosterior, body: BodyModel, keypoints: Ke
         )
     hands = body.skeleton.names == SMPLX.names
     start = flow_start(posterior, body, keypoints, camera)
-    return Belief(flow_prior(posterior, body, keypoints, camera, hands=hands), start, FLOW_FIT)
+    strength = IN_VIEWS if views else None
+    return Belief(flow_prior(posterior, body, keypoints, camera, hands=hands, strength=strength), start, FLOW_FIT)
 
 
 def refit_portraits(

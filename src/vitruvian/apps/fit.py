@@ -235,7 +235,7 @@ def _fit_pictures(
         names,
         numbers,
         solver_config(config),
-        belief_by_name(prior_name(config), body, keypoints, camera),
+        belief_by_name(prior_name(config), body, keypoints, camera, views=config.views),
         views=config.views,
         portraits=config.prior == "auto" and prior_name(config) == "flow",
         config=config_json(config_of(config)),

@@ -11,7 +11,7 @@ from torch import Tensor
 from vitruvian.apps.distribution_scores import Errors, mean_errors
 from vitruvian.apps.held_out import draw_well_seen, held_out_people
 from vitruvian.apps.progress import Progress, silent
-from vitruvian.apps.regress import FLOW_FIT, flow_prior, flow_start
+from vitruvian.apps.regress import FLOW_FIT, IN_VIEWS, flow_prior, flow_start
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.data.detector_errors import ErrorModel
@@ -145,7 +145,7 @@ def score_views(
         betas = posterior.betas[rows].unflatten(0, (count, views)).mean(1).repeat_interleave(views, dim=0)
         averaged[str(views)] = asdict(mean_errors(together, betas, rest, some.joints))
         start = flow_start(some_posterior, body, some.keypoints, some.camera)
-        prior = flow_prior(some_posterior, body, some.keypoints, some.camera)
+        prior = flow_prior(some_posterior, body, some.keypoints, some.camera, strength=IN_VIEWS if views > 1 else None)
         if views == 1:
             params = fit_keypoints(body, some.keypoints, some.camera, config=FLOW_FIT, prior=prior, start=start).params
         else:

@@ -65,6 +65,8 @@ class PriorStrength:
 
 
 _LEAST_SEEN = 0.12
+IN_VIEWS = PriorStrength(strength=1.4, power=0.6, range=(1.0, 1.0), shape=1.0)
+"""For several views of one person, who know more together than the flow of any one of them."""
 
 
 def regress(
@@ -186,6 +188,7 @@ def flow_start(
 
 __all__ = [
     "FLOW_FIT",
+    "IN_VIEWS",
     "BodyPosterior",
     "PlacedPoses",
     "PoseSamples",
