@@ -18,7 +18,7 @@ from torch import Tensor
 
 import vitruvian as vt
 from vitruvian.apps.distribution_scores import Errors
-from vitruvian.apps.regress import FLOW_FIT, flow_prior, flow_start
+from vitruvian.apps.regress import FLOW_FIT, IN_VIEWS, flow_prior, flow_start
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.fitting.fit import fit_keypoints
@@ -144,9 +144,7 @@ def main(config: FourViewConfig) -> None:
             keypoints,
             cameras,
             config=ViewsConfig(fit=FLOW_FIT),
-            prior=flow_prior(
-                chosen, body, keypoints.map(lambda x: x.flatten(0, 1)), cameras.map(lambda x: x.flatten(0, 1))
-            ),
+            prior=flow_prior(chosen, body, flat[rows], camera[rows], strength=IN_VIEWS),
             start=start[rows],
         )
         params = found.params.map(lambda x: x.flatten(0, 1))
