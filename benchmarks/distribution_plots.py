@@ -15,6 +15,9 @@ import tyro
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+from vitruvian.training.plots import plot_log
+
+LOGGED = ("keypoints_3d", "keypoints_2d", "likelihood", "hand_likelihood")
 NAMES = {
     "constant_flow": "flow, constant scales (ProHMR)",
     "mixture": "mixture density network",
@@ -67,21 +70,6 @@ def plot_calibration(scores: dict[str, Any], path: Path) -> None:
     _save(figure, path)
 
 
-def plot_training(log: Path, path: Path) -> None:
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3))
-    for axis, name, title in zip(
-        axes,
-        ("keypoints_3d", "likelihood", "hand_likelihood"),
-        ("3D error of the mode, m per axis", "negative log-likelihood, body", "negative log-likelihood, hands"),
-        strict=True,
-    ):
-        axis.plot([row["step"] for row in rows], [row[name] for row in rows])
-        axis.set(xlabel="step", title=title)
-        axis.title.set_fontsize(9)
-    _save(figure, path)
-
-
 def _save(figure: Any, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
@@ -94,7 +82,7 @@ def main(config: PlotConfig) -> None:
     plot_best_of(scores, config.out / "distribution_best_of.png")
     plot_calibration(scores, config.out / "distribution_calibration.png")
     if config.log is not None:
-        plot_training(config.log, config.out / "distribution_training.png")
+        plot_log(config.log, config.out / "distribution_training.png", names=LOGGED)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,21 @@
 
 import json
 import math
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 
-def plot_log(log: Path, picture: Path) -> None:
-    """Draw every logged quantity over the steps; does nothing where matplotlib is missing or nothing was logged yet."""
+def plot_log(log: Path, picture: Path, *, names: Sequence[str] = ()) -> None:
+    """Draw logged quantities over the steps, all unless some are named; without matplotlib or a log, do nothing."""
     if find_spec("matplotlib") is None or not log.is_file():
         return
     from matplotlib.figure import Figure
 
     rows = [json.loads(line) for line in log.read_text().splitlines()]
-    names = [name for name in rows[-1] if name not in ("step", "seconds")] if rows else []
-    if not names:
+    if rows and not names:
+        names = [name for name in rows[-1] if name not in ("step", "seconds")]
+    if not rows:
         return
     columns = min(4, len(names))
     lines = math.ceil(len(names) / columns)
