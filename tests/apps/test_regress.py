@@ -6,7 +6,7 @@ import torch
 import vitruvian as vt
 from tests.apps.people_files import true_keypoints
 from vitruvian.apps.demo import IMAGE_SIZE, natural_person
-from vitruvian.apps.regress import flow_prior, flow_start, people_and_cameras, regress
+from vitruvian.apps.regress import PriorStrength, flow_prior, flow_start, people_and_cameras, regress
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import InputError
 from vitruvian.fitting.fit import fit_keypoints
@@ -141,3 +141,22 @@ def test_a_fit_in_the_latent_space_of_the_flow_comes_nearer_to_the_person(
 
     assert error(fits.params) < error(start)
     assert float(fits.reprojection_px) < 6
+
+
+def test_the_latent_is_held_more_where_less_is_known() -> None:
+    strength = PriorStrength(strength=2.0, power=1.0, usual_misfit=0.02, range=(0.5, 3.0))
+    seen = torch.tensor([1.0, 0.5, 1.0, 1.0, 1.0])
+    misfit = torch.tensor([0.02, 0.02, 0.04, 0.5, torch.nan])
+    torch.testing.assert_close(strength(seen, misfit), torch.tensor([2.0, 4.0, 4.0, 6.0, 6.0]))
+
+
+def test_the_strength_of_a_latent_scales_its_residual(posterior: BodyPosterior) -> None:
+    two = posterior[torch.tensor([0, 0])]
+    factors = torch.tensor([1.0, 3.0])
+    plain, strong = two.pose_space(), two.pose_space(strength=factors)
+    state = torch.ones(2, 66)
+    torch.testing.assert_close(strong.residual(state), plain.residual(state) * factors[:, None])
+    torch.testing.assert_close(strong.residual_jacobian(state), plain.residual_jacobian(state) * factors[:, None, None])
+    other = strong.select(torch.tensor([1, 1]))
+    torch.testing.assert_close(other.residual(state), 3 * state)
+    torch.testing.assert_close(other.decode(state), strong.decode(state))

@@ -80,6 +80,22 @@ def test_a_mirrored_person_is_the_mirror_image(body: BodyModel, library: PoseLib
     assert float((joints[1] - reflected).norm(dim=-1).max()) < 0.01
 
 
+def test_limbs_are_exchanged_whole(body: BodyModel, library: PoseLibrary) -> None:
+    """Every limb is that of some pose of the library; trunks stay, and some people have limbs of several poses."""
+    batch = SyntheticPeople(body, library, replace(PLAIN, recombine=1.0)).batch(200, seed=4)
+    names = body.skeleton.names
+    owners = []
+    for limb in (("left_collar", "left_elbow", "left_wrist"), ("right_hip", "right_knee"), ("neck", "head")):
+        rows = [names.index(name) for name in limb]
+        distance = (batch.rotations[:, None, rows] - library.rotations[None, :, rows]).abs().amax((2, 3, 4))
+        assert float(distance.amin(1).amax()) < 1e-5
+        owners.append(distance.argmin(1))
+    spine = names.index("spine2")
+    torch.testing.assert_close(batch.rotations[:, spine], library.rotations[batch.poses, spine])
+    exchanged = torch.stack([owner != batch.poses for owner in owners], dim=-1)
+    assert 0.3 < float(exchanged.float().mean()) < 0.8
+
+
 def test_views_of_one_person_differ_by_the_camera_only(body: BodyModel, library: PoseLibrary) -> None:
     batch = SyntheticPeople(body, library).people(torch.arange(5), torch.Generator().manual_seed(0), views=4)
     assert len(batch) == 20
