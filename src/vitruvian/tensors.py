@@ -61,6 +61,12 @@ def where_rows(mask: Tensor, a: Record, b: Record) -> Record:
     return a.map(lambda x: torch.where(mask.view(-1, *[1] * (x.dim() - 1)), x, next(leaves)))
 
 
+def resized(values: Tensor, count: int, *, filling: float = 0.0) -> Tensor:
+    """The first `count` entries of the last axis, filled up with a constant where there are fewer."""
+    missing = count - values.shape[-1]
+    return torch.nn.functional.pad(values, (0, missing), value=filling) if missing > 0 else values[..., :count]
+
+
 def tensors_of(record: TensorRecord) -> list[Tensor]:
     """All tensors of a record, those of nested records included, in the order in which `map` meets them."""
     leaves: list[Tensor] = []

@@ -11,6 +11,7 @@ from vitruvian.apps.regress import FLOW_FIT, IN_VIEWS, flow_prior, flow_start, r
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.skeletons import BODY_JOINTS, SMPLX
+from vitruvian.data.pose_selection import LEG
 from vitruvian.errors import InputError
 from vitruvian.fitting.config import FitConfig
 from vitruvian.fitting.fit import fit_keypoints
@@ -91,9 +92,7 @@ def stand_on_unseen_legs(
     rows = _none_seen(keypoints, LEGS, min_confidence).nonzero()[:, 0]
     if len(rows) == 0 or body.skeleton.names[: len(BODY_JOINTS)] != BODY_JOINTS:
         return fitted
-    legs = [
-        row for row, name in enumerate(BODY_JOINTS) if any(part in name for part in ("hip", "knee", "ankle", "foot"))
-    ]
+    legs = [row for row, name in enumerate(BODY_JOINTS) if any(part in name for part in LEG)]
     rotations = fitted.params.rotations.clone()
     rotations[rows[:, None], torch.tensor(legs, device=rows.device)] = torch.eye(3).to(rotations)
     return replace(fitted, params=replace(fitted.params, rotations=rotations))

@@ -30,6 +30,10 @@ _SWAP = [
 CLAVICLE_ELEVATION_SHARE = 0.2
 CLAVICLE_PROTRACTION_SHARE = 0.15
 
+ARM = ("collar", "shoulder", "elbow", "wrist")
+LEG = ("hip", "knee", "ankle", "foot")
+"""Joints of a limb, without their side."""
+
 
 def plausible_frames(rotations: Float[Tensor, "frame 22 3 3"], frame_rate: float) -> Bool[Tensor, "frame"]:
     """Frames without a joint past its largest angle or bent the wrong way, and without jumps no person can make."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.skeletons import BODY_JOINTS, SMPLX
 from vitruvian.data.detector_errors import ErrorModel, detect, redefine_points
+from vitruvian.data.pose_selection import ARM, LEG
 from vitruvian.errors import InputError
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import exp_so3
@@ -299,8 +300,7 @@ class SyntheticPeople:
 
 def _limb_joints() -> tuple[tuple[str, ...], ...]:
     """Both legs, one leg, each arm, and the head with the neck: parts that poses may exchange."""
-    legs = [tuple(f"{side}_{j}" for j in ("hip", "knee", "ankle", "foot")) for side in ("left", "right")]
-    arms = [tuple(f"{side}_{j}" for j in ("collar", "shoulder", "elbow", "wrist")) for side in ("left", "right")]
+    legs, arms = ([tuple(f"{side}_{joint}" for joint in limb) for side in ("left", "right")] for limb in (LEG, ARM))
     return (legs[0] + legs[1], legs[0], *arms, ("neck", "head"))
 
 

@@ -34,7 +34,7 @@ from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.targets import keypoint_targets
 from vitruvian.priors.pose_bank import PoseBank
 from vitruvian.priors.pose_spaces import PoseSpace
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import TensorRecord, resized
 
 TRUNK_PLACES = ("neck", "shoulder", "hip", "pelvis", "spine", "collar")
 HEAD_PLACES = ("nose", "eye", "ear", "head", "mouth")
@@ -243,7 +243,7 @@ class Fitter:
         """The state nearest to given parameters."""
         params = params.to(dtype=self.body.dtype, device=self.body.device)
         poses = tuple(space.encode(params.rotations[:, list(space.joints)]) for space in spaces)
-        betas, expression = _resized(params.betas, self.num_shape), _resized(params.expression, self.num_expression)
+        betas, expression = resized(params.betas, self.num_shape), resized(params.expression, self.num_expression)
         return FitState(poses, betas, expression, params.transl)
 
     def _rotations(self, poses: tuple[Tensor, ...], spaces: tuple[PoseSpace, ...]) -> Float[Tensor, "batch joint 3 3"]:
@@ -363,12 +363,6 @@ class Fitter:
         reprojection = torch.where(total > 0, (weights * error).sum(-1) / total, math.nan)
         status = torch.where(observed.usable, solution.status, int(Status.NO_EVIDENCE))
         return FittedPeople(params, solution.cost, status, iterations, reprojection)
-
-
-def _resized(values: Tensor, count: int) -> Tensor:
-    """The first `count` coefficients, filled up with zeros."""
-    missing = count - values.shape[-1]
-    return torch.nn.functional.pad(values, (0, missing)) if missing > 0 else values[..., :count]
 
 
 def _prune(

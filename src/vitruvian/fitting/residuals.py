@@ -10,7 +10,7 @@ from vitruvian.fitting.kinematics import PointKinematics
 from vitruvian.fitting.problem import BodyEvaluation, ResidualBlock
 from vitruvian.geometry.cameras import Camera
 from vitruvian.priors.pose_spaces import RotationPrior
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import TensorRecord, resized
 
 
 def geman_mcclure(
@@ -145,19 +145,13 @@ class CoefficientPrior(TensorRecord):
         values = getattr(body.state, self.name)
         total = values.shape[-1]
         if self.mean is not None:
-            values = values - _extended(self.mean, total, 0.0)
+            values = values - resized(self.mean, total)
         scale = values.new_full((total,), self.weight)
         if self.std is not None:
-            scale = scale / _extended(self.std, total, 1.0)
+            scale = scale / resized(self.std, total, filling=1.0)
         residual = scale * values
         cost = 0.5 * (residual * residual).sum(-1)
         return ResidualBlock(residual[:, :count], columns, None, cost, scale[:count])
-
-
-def _extended(values: Tensor, count: int, filling: float) -> Tensor:
-    """The first `count` entries of the last axis, filled up with a constant."""
-    missing = count - values.shape[-1]
-    return torch.nn.functional.pad(values, (0, missing), value=filling) if missing > 0 else values[..., :count]
 
 
 @dataclass(frozen=True, eq=False)

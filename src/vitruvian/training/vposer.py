@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vitruvian.bodies.skeletons import BODY_JOINTS, BODY_PARENTS, Skeleton
 from vitruvian.bodies.skinning import forward_kinematics
 from vitruvian.data.mocap import PoseDataset, load_pose_dataset
-from vitruvian.data.pose_selection import mirror_pose
+from vitruvian.data.pose_selection import ARM, LEG, mirror_pose
 from vitruvian.data.t_pose import nominal_joints
 from vitruvian.geometry.rotations import exp_so3, geodesic_angle, log_so3
 from vitruvian.priors.vposer import VPoser, VPoserSettings, fill_strictly
@@ -129,12 +129,11 @@ class VPoserTask:
 
 
 # Joints that move together, as rows of the body pose (the root left out).
-_ARM, _LEG = ("collar", "shoulder", "elbow", "wrist"), ("hip", "knee", "ankle", "foot")
 _EXCHANGED = (
-    tuple(BODY_JOINTS.index(f"left_{joint}") - 1 for joint in _ARM),
-    tuple(BODY_JOINTS.index(f"right_{joint}") - 1 for joint in _ARM),
-    tuple(BODY_JOINTS.index(f"{side}_{joint}") - 1 for joint in _ARM for side in ("left", "right")),
-    tuple(BODY_JOINTS.index(f"{side}_{joint}") - 1 for joint in _LEG for side in ("left", "right")),
+    tuple(BODY_JOINTS.index(f"left_{joint}") - 1 for joint in ARM),
+    tuple(BODY_JOINTS.index(f"right_{joint}") - 1 for joint in ARM),
+    tuple(BODY_JOINTS.index(f"{side}_{joint}") - 1 for joint in ARM for side in ("left", "right")),
+    tuple(BODY_JOINTS.index(f"{side}_{joint}") - 1 for joint in LEG for side in ("left", "right")),
     tuple(BODY_JOINTS.index(joint) - 1 for joint in ("neck", "head")),
 )
 
