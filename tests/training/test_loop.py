@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitruvian.errors import WeightsError
+from vitruvian.errors import InputError, WeightsError
 from vitruvian.training.checkpoints import load_strictly, read_weights, save_weights
 from vitruvian.training.loop import LoopConfig, schedule, train
 
@@ -81,6 +81,11 @@ def test_threads_that_work_ahead_change_nothing(tmp_path: Path) -> None:
     plain = train(Line(), CONFIG, tmp_path / "plain")
     ahead = train(Line(), replace(CONFIG, workers=3, device="cpu"), tmp_path / "ahead")
     torch.testing.assert_close(ahead.weights, plain.weights, rtol=0, atol=0)
+
+
+def test_unknown_devices_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such device"):
+        train(Line(), replace(CONFIG, device="abacus"), tmp_path)
 
 
 def test_the_log_is_drawn(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from vitruvian.errors import InputError
 from vitruvian.training.checkpoints import read_run, save_run
 from vitruvian.training.plots import plot_log
 
@@ -49,17 +50,16 @@ class LoopConfig:
 
     @property
     def chosen_device(self) -> torch.device:
-        """The device that `device` means on this machine."""
-        name = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-        return torch.device(name)
+        """The device that `device` means on this machine.
 
-
-class Batch(Protocol):
-    """What a task draws: a record of tensors, or a tensor."""
-
-    def to(self, *, device: torch.device | str | None = None) -> Self:
-        """The same on a device."""
-        ...
+        Raises:
+            InputError: no such device, or no GPU.
+        """
+        gpu = torch.cuda.is_available()
+        names = {"auto": "cuda" if gpu else "cpu", "cpu": "cpu", "cuda": "cuda"}
+        if self.device not in names or (self.device == "cuda" and not gpu):
+            raise InputError("no such device", seen=self.device, expected="auto, cpu" + (", cuda" if gpu else ""))
+        return torch.device(names[self.device])
 
 
 class Task(Protocol):
@@ -75,7 +75,7 @@ class Task(Protocol):
         ...
 
     def draw(self, number: int, size: int, seed: int) -> Any:
-        """Batch `number` of a seed, on the processor; may be called ahead of time and from other threads."""
+        """Batch `number` of a seed, tensors on the processor; may be called ahead of time and from other threads."""
         ...
 
     def loss(self, batch: Any, number: int, seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
