@@ -1,6 +1,7 @@
 """The fitting application from end to end on keypoint files, with good and with bad input."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import ExifTags, Image
 
 from tests.apps.people_files import true_keypoints, write_numbers, write_person, write_photo
 from tests.exports.gltf_reader import GltfReader
+from vitruvian.apps import fit as fit_module
 from vitruvian.apps import results as results_module
 from vitruvian.apps.demo import IMAGE_SIZE, natural_person
 from vitruvian.apps.fit import FitOutcome, fit_photographs
@@ -294,3 +296,86 @@ def test_missing_renderer_names_the_extra(
     with pytest.raises(MissingPackageError, match=r"vitruvian\[view\]"):
         fit_photographs(FitPhotographs(inputs=(file,), out=tmp_path / "out"), body=body)
     assert run(body, tmp_path / "out", file).exit_code == 0
+
+
+def test_an_error_nobody_foresaw_costs_one_picture(
+    body: BodyModel, person: Keypoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While reading, fitting or drawing: the picture is named, the others and the report are there."""
+    for stem in ("a", "b", "c"):
+        write_photo(tmp_path / "in" / f"{stem}.png", (240, 300))
+    small = replace(person, positions=person.positions / 3)
+
+    class Fragile(NoDetector):
+        def detect(self, image: Photograph) -> Keypoints:
+            if image.name == "a.png":
+                raise ZeroDivisionError("in the detector")
+            return small
+
+    whole_export = results_module.write_gltf
+
+    def fragile_export(fits, body, path):  # type: ignore[no-untyped-def]
+        if path.stem == "b":
+            raise KeyError("in the exporter")
+        return whole_export(fits, body, path)
+
+    monkeypatch.setattr(results_module, "write_gltf", fragile_export)
+    config = FitPhotographs(inputs=(tmp_path / "in",), out=tmp_path / "out", pictures=False)
+    outcome = fit_photographs(config, body=body, detector=Fragile())
+    assert outcome.exit_code == 1
+    assert {name: reason.split(" (")[0] for name, reason in reasons(outcome).items()} == {
+        "a.png": "an unexpected error while reading this input",
+        "b.png": "an unexpected error while exporting and drawing this picture",
+    }
+    assert all("please report it" in (failure.error.hint or "") for failure in outcome.failures)
+    assert isinstance(outcome.failures[0].error.__cause__, ZeroDivisionError)
+    assert len(load_fits(tmp_path / "out" / "fits.npz")) == 2
+    assert [path.name for path in (tmp_path / "out" / "meshes").iterdir()] == ["c.glb"]
+    assert "a.png" in outcome.report.read_text()
+
+
+def test_a_batch_that_breaks_is_fitted_picture_by_picture(
+    body: BodyModel, person: Keypoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fit_module.fit
+
+    def fragile(body, people, **options):  # type: ignore[no-untyped-def]
+        if "b_keypoints.json" in people.name:
+            raise RuntimeError("in the solver")
+        return whole(body, people, **options)
+
+    monkeypatch.setattr(fit_module, "fit", fragile)
+    for stem in ("a", "b", "c"):
+        write_person(tmp_path / "kp", stem, person)
+    outcome = run(body, tmp_path / "out", keypoints=tmp_path / "kp", image_size=IMAGE_SIZE)
+    assert outcome.fits.image == ("a_keypoints.json", "c_keypoints.json")
+    assert list(reasons(outcome)) == ["b_keypoints.json"]
+    assert outcome.exit_code == 1
+
+
+def test_names_that_are_no_text_or_very_long(body: BodyModel, person: Keypoints, tmp_path: Path) -> None:
+    """A name of 250 letters and one with a byte that is no UTF-8 give files and a report that can be read."""
+    (tmp_path / "kp").mkdir()
+    source = write_person(tmp_path, "x", person)
+    long, odd = tmp_path / "kp" / f"{'n' * 245}.json", tmp_path / "kp" / os.fsdecode(b"caf\xe9.json")
+    for path in (long, odd):
+        path.write_bytes(source.read_bytes())
+    outcome = run(body, tmp_path / "out", long, odd, image_size=IMAGE_SIZE)
+    assert outcome.exit_code == 0
+    assert outcome.fits.image == (long.name, "caf?.json")
+    assert len(load_fits(tmp_path / "out" / "fits.npz")) == 2
+    assert "caf?.json" in outcome.report.read_text(encoding="utf-8")
+    assert all(len(path.name) < 140 for path in (tmp_path / "out" / "meshes").iterdir())
+
+
+def test_a_bad_fit_ends_with_one_and_says_why(body: BodyModel, person: Keypoints, tmp_path: Path) -> None:
+    """Left and right of a view exchanged: fitted, but nobody should take it for a good result."""
+    generator = torch.Generator().manual_seed(0)
+    scattered = replace(person, positions=torch.rand(person.positions.shape, generator=generator) * 700)
+    write_person(tmp_path / "kp", "a", scattered)
+    outcome = run(body, tmp_path / "out", keypoints=tmp_path / "kp", image_size=IMAGE_SIZE)
+    assert outcome.fits.verdict == ("bad",)
+    assert "of the person's size" in outcome.fits.reason[0]
+    assert outcome.exit_code == 1
+    assert 'class="badge bad"' in outcome.report.read_text()
+    assert load_fits(tmp_path / "out" / "fits.npz").reason == outcome.fits.reason

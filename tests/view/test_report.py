@@ -49,11 +49,23 @@ def report() -> Report:
         title="Title",
         version="1.2.3",
         people=[
-            ReportPerson(ODD_NAME, 0, "converged", 1.234, 56.78, 12.0, 25),
+            ReportPerson(
+                ODD_NAME,
+                0,
+                "stalled",
+                1.234,
+                56.78,
+                12.0,
+                25,
+                verdict="doubtful",
+                reason="<far> off",
+                prior="flow",
+                reprojection_parts_px=(1.26, float("nan"), 7.31),
+            ),
             ReportPerson(ODD_NAME, 1, "no_evidence", float("nan"), 0.0, 12.0, 1, truth_error_mm=45.6),
         ],
         pictures=[
-            ReportPicture(ODD_NAME, (("Seen keypoints", picture), ("Fitted body", picture)), mesh="meshes/a.glb")
+            ReportPicture(ODD_NAME, (("Seen keypoints", picture), ("Fitted body", picture)), mesh="meshes/a #1 %.glb")
         ],
         failures=[ReportFailure("bad<script>.json", "is no OpenPose file", "run OpenPose")],
         config={"gender": "neutral", "odd": "</pre><script>"},
@@ -66,7 +78,8 @@ def test_everything_is_said() -> None:
     page = Page(report_html(report()))
     text = " ".join(page.text)
     for words in (
-        "1 of 2 people fitted in 1 picture; 1 input not used", ODD_NAME, "converged", "no evidence", "1.23", "56.8",
+        "1 of 2 people fitted in 1 picture; 1 input not used", ODD_NAME, "stalled", "doubtful", "<far> off", "prior: flow",
+        "no evidence", "1.3 / – / 7.3", "56.8",
         "45.6",
         "bad<script>.json", "is no OpenPose file", "run OpenPose", "A size was guessed.", "gender", "vitruvian 1.2.3",
     ):  # fmt: skip
@@ -79,7 +92,7 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_runs() -> None:
     html = report_html(report())
     page = Page(html)
     assert "script" not in page.tags
-    assert all(link.startswith("data:image/jpeg;base64,") or link == "meshes/a.glb" for link in page.links)
+    assert all(link.startswith("data:image/jpeg;base64,") or link == "meshes/a%20%231%20%25.glb" for link in page.links)
     assert not re.search(r"https?://|url\(|@import", html)
 
 

@@ -62,7 +62,7 @@ def run_demo(config: Demo, *, detector: Detector | None = None, progress: Progre
     with replacing(rendered) as temporary:
         Image.fromarray(person.picture).save(temporary)
     progress("draw a person", 1, 1)
-    fit_config = FitPhotographs(inputs=(sample_photograph(), rendered), out=folder)
+    fit_config = FitPhotographs(inputs=(sample_photograph(), rendered), out=folder, overwrite=True)
     return fit_photographs(
         fit_config,
         detector=detector,

@@ -29,6 +29,8 @@ class SamplePhotographs:
     """Of the samples."""
     pictures: bool = True
     """Draw the mode, samples, and the uncertainty."""
+    overwrite: bool = False
+    """Take away the results of an earlier run in the folder; without it such a folder is refused."""
 
 
 @dataclass(frozen=True)
@@ -51,3 +53,5 @@ class LiftKeypoints:
     """Width and height in pixels, for keypoints without photographs. Without it: guessed from the keypoints."""
     seed: int = 0
     """Of the samples."""
+    overwrite: bool = False
+    """Take away the results of an earlier run in the folder; without it such a folder is refused."""

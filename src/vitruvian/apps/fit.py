@@ -5,21 +5,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from vitruvian.apps.failures import Failure, setting_aside
 from vitruvian.apps.fit_config import FitPhotographs
-from vitruvian.apps.inputs import Failure, InputOptions, gather
+from vitruvian.apps.inputs import Gathered, InputOptions, gather, readable
 from vitruvian.apps.results import RunResults, require_renderer, write_pictures, write_run_report
+from vitruvian.apps.run_folder import run_folder
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import NoPersonError, VitruvianError
 from vitruvian.estimation.fit import fit, fit_views_of_one
+from vitruvian.estimation.verdicts import BAD
 from vitruvian.estimation.views import views_of_one
 from vitruvian.fits import Fits, config_json
 from vitruvian.fitting.config import FitConfig
 from vitruvian.fitting.lbfgs import LBFGS
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.people import People
-from vitruvian.output import prepare_folder
 from vitruvian.progress import Progress, silent
+from vitruvian.tensors import concatenate_records
 
 
 def prior_name(config: FitPhotographs) -> str:
@@ -66,9 +69,9 @@ class FitOutcome:
 
     @property
     def exit_code(self) -> int:
-        """0 if everybody was fitted, 2 if nothing could even be read, else 1."""
+        """0 if everybody was fitted and no fit is bad, 2 if nothing could even be read, else 1."""
         if not self.failures:
-            return 0
+            return 1 if BAD in self.fits.verdict else 0
         nothing_read = not len(self.fits) and all(failure.unreadable for failure in self.failures)
         return 2 if nothing_read else 1
 
@@ -96,37 +99,28 @@ def fit_photographs(
         MissingPackageError: an optional package is needed.
         ModelFileError: the licensed body is not registered.
     """
-    folder = prepare_folder(config.out)
-    if config.pictures:
-        require_renderer()
-    clock = Stopwatch()
-    with clock.step("load the body"):
-        body = body if body is not None else load_body(config.body, gender=config.gender)
-    options = InputOptions(config.keypoints, config.focal_px, config.image_size)
-    with clock.step("find people"):
-        gathered = gather(config.inputs, options, detector=detector, progress=progress)
-    people = views_of_one(gathered.people) if config.views else gathered.people
-    with clock.step("fit"):
-        fits = _fit_people(body, people, config, progress)
-    fits = replace(fits, config=config_json(config_of(config)))
-    failures = (*gathered.failures, *_people_without_fit(fits))
-    fits.save(folder / "fits.npz")
-    errors = {} if truth_error_mm is None else truth_error_mm(fits, body)
-    results = RunResults(
-        body,
-        fits,
-        people,
-        gathered.pictures,
-        failures,
-        gathered.notes,
-        config_of(config),
-        title=title,
-        truth_error_mm=errors,
-    )
-    with clock.step("draw"):
-        written = write_pictures(results, folder, draw=config.pictures, progress=progress)
-    write_run_report(results, written, folder, seconds=clock.seconds)
-    return FitOutcome(fits, failures, folder, clock.seconds, gathered.notes, errors)
+    with run_folder(config.out, overwrite=config.overwrite) as folder:
+        if config.pictures:
+            require_renderer()
+        clock = Stopwatch()
+        with clock.step("load the body"):
+            body = body if body is not None else load_body(config.body, gender=config.gender)
+        options = InputOptions(config.keypoints, config.focal_px, config.image_size)
+        with clock.step("find people"):
+            gathered = gather(config.inputs, options, detector=detector, progress=progress)
+        failures = list(gathered.failures)
+        with clock.step("fit"):
+            people, fits = _fit_gathered(body, gathered, config, failures, progress)
+        failures += _people_without_fit(fits)
+        fits.save(folder / "fits.npz")
+        errors = {} if truth_error_mm is None else truth_error_mm(fits, body)
+        results = RunResults(
+            body, fits, people, gathered.pictures, gathered.notes, config_of(config), title=title, truth_error_mm=errors
+        )
+        with clock.step("draw"):
+            written = write_pictures(results, folder, failures, draw=config.pictures, progress=progress)
+        write_run_report(results, written, failures, folder, seconds=clock.seconds)
+        return FitOutcome(fits, tuple(failures), folder, clock.seconds, gathered.notes, errors)
 
 
 class Stopwatch:
@@ -151,10 +145,33 @@ class Stopwatch:
 def config_of(config: FitPhotographs) -> dict[str, object]:
     """The configuration as plain values, file names without their folders."""
     values = asdict(config)
-    values["inputs"] = [path.name for path in config.inputs]
-    values["out"] = config.out.name
-    values["keypoints"] = None if config.keypoints is None else config.keypoints.name
+    values["inputs"] = [readable(path.name) for path in config.inputs]
+    values["out"] = readable(config.out.name)
+    values["keypoints"] = None if config.keypoints is None else readable(config.keypoints.name)
     return values
+
+
+def _fit_gathered(
+    body: BodyModel, gathered: Gathered, config: FitPhotographs, failures: list[Failure], progress: Progress
+) -> tuple[People, Fits]:
+    """Everyone's fit. Where all together cannot be fitted, each picture is tried by itself, and set aside alone."""
+    saved = config_json(config_of(config))
+    if config.views:
+        people = views_of_one(gathered.people)
+        return people, replace(_fit_people(body, people, config, progress), config=saved)
+    try:
+        return gathered.people, replace(_fit_people(body, gathered.people, config, progress), config=saved)
+    except VitruvianError:
+        raise
+    except Exception:
+        parts: list[tuple[People, Fits]] = []
+        for picture in gathered.pictures:
+            with setting_aside(picture.name, failures, while_doing="fitting the people of this picture"):
+                some = gathered.people[gathered.people.rows_of(picture.identity)]
+                parts.append((some, replace(_fit_people(body, some, config, progress), config=saved)))
+        if not parts:
+            raise
+        return concatenate_records([people for people, _ in parts]), concatenate_records([fits for _, fits in parts])
 
 
 def _fit_people(body: BodyModel, people: People, config: FitPhotographs, progress: Progress) -> Fits:

@@ -40,6 +40,8 @@ class FitPhotographs:
     """Keypoints of lower confidence are not used."""
     pictures: bool = True
     """Draw overlays and second views."""
+    overwrite: bool = False
+    """Take away the results of an earlier run in the folder; without it such a folder is refused."""
 
 
 @dataclass(frozen=True)

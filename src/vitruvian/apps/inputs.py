@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from vitruvian.errors import InputError, NoPersonError, VitruvianError
+from vitruvian.apps.failures import Failure, setting_aside
+from vitruvian.errors import InputError, NoPersonError
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.detectors import Detector, MediaPipeDetector
 from vitruvian.keypoints.images import IMAGE_SUFFIXES, Photograph, image_files, read_image
@@ -19,25 +20,8 @@ from vitruvian.keypoints.people import People, join_people
 from vitruvian.progress import Progress, silent
 
 _MARGIN = 1.05
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An input, or a person in it, that could not be used, and why."""
-
-    name: str
-    error: VitruvianError
-
-    @property
-    def reason(self) -> str:
-        """What is wrong and what was seen, without the hint."""
-        seen = f" ({self.error.seen})" if self.error.seen is not None else ""
-        return f"{self.error.message}{seen}"
-
-    @property
-    def unreadable(self) -> bool:
-        """Whether the input could not even be read, as against read but holding nobody."""
-        return not isinstance(self.error, NoPersonError)
+_LONGEST_STEM = 120
+"""Bytes of the names of output files before their endings; systems allow 255."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,10 +108,8 @@ def gather(
     found: list[tuple[SourcePicture, Keypoints]] = []
     for count, file in enumerate(everything):
         progress(step, count, len(everything))
-        try:
+        with setting_aside(reader.name(file), failures, while_doing="reading this input"):
             found.append(reader.keypoints_alone(file) if file in json_files else reader.photograph(file))
-        except InputError as error:
-            failures.append(Failure(reader.name(file), error))
     progress(step, len(everything), len(everything))
     found, notes = _with_guessed_sizes(found, options)
     groups = [
@@ -150,7 +132,12 @@ def identities(files: Sequence[Path]) -> dict[Path, str]:
     if not absolute:
         return {}
     base = os.path.commonpath([str(path.parent) for path in absolute.values()])
-    return {file: path.relative_to(base).as_posix() for file, path in absolute.items()}
+    return {file: readable(path.relative_to(base).as_posix()) for file, path in absolute.items()}
+
+
+def readable(name: str) -> str:
+    """A file name as text that can be written anywhere: bytes that are not UTF-8 become question marks."""
+    return name.encode("utf-8", "replace").decode()
 
 
 class _Reader:
@@ -172,7 +159,7 @@ class _Reader:
 
     def name(self, file: Path) -> str:
         """The file's name, with its folders where another file of the run has the same."""
-        return file.name if self._times[file.name] < 2 else self._identity[file]
+        return readable(file.name if self._times[file.name] < 2 else self._identity[file])
 
     def source(self, picture: SourcePicture) -> str:
         """Where the keypoints of a picture came from, in words."""
@@ -221,7 +208,8 @@ class _Reader:
         return keypoints
 
     def _stem(self, stem: str) -> str:
-        """A name for output files: that of the input, numbered where it is taken."""
+        """A name for output files: that of the input, cut where it is long and numbered where it is taken."""
+        stem = readable(stem).encode()[:_LONGEST_STEM].decode(errors="ignore")
         name, number = stem, 2
         while name.casefold() in self._stems:
             name, number = f"{stem}_{number}", number + 1

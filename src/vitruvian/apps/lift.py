@@ -10,11 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitruvian.apps.distribution_config import LiftKeypoints
-from vitruvian.apps.inputs import Failure, InputOptions, gather
+from vitruvian.apps.failures import Failure
+from vitruvian.apps.inputs import InputOptions, gather
+from vitruvian.apps.run_folder import run_folder
+from vitruvian.errors import InputError
 from vitruvian.fits import config_json, package_version
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.formats import get_format
-from vitruvian.output import prepare_folder, replacing
+from vitruvian.output import replacing
 from vitruvian.progress import Progress, silent
 from vitruvian.recovery.lifter import lift, shipped_lifter
 from vitruvian.tensors import BatchRecord
@@ -59,7 +62,13 @@ def lift_keypoints(
         InputError: nothing was given, or the keypoint folder is missing.
         WeightsError: the installation lacks the trained lifter.
     """
-    folder = prepare_folder(config.out)
+    if config.n < 0:
+        raise InputError("no such number of samples", seen=config.n, expected="0 or more", hint="-n 25")
+    with run_folder(config.out, overwrite=config.overwrite) as folder:
+        return _lift_into(folder, config, detector, progress)
+
+
+def _lift_into(folder: Path, config: LiftKeypoints, detector: Detector | None, progress: Progress) -> LiftOutcome:
     options = InputOptions(config.keypoints, config.focal_px, config.image_size)
     gathered = gather(list(config.inputs), options, detector=detector, progress=progress)
     if not len(gathered.people):

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitruvian.apps.inputs import Failure, SourcePicture
+from vitruvian.apps.failures import Failure, setting_aside
+from vitruvian.apps.inputs import SourcePicture
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import MissingPackageError
 from vitruvian.exports.gltf import write_gltf
@@ -42,7 +43,6 @@ class RunResults:
     fits: Fits
     people: People
     pictures: Sequence[SourcePicture]
-    failures: Sequence[Failure]
     notes: Sequence[str]
     config: Mapping[str, Any]
     title: str = "Fitted people"
@@ -58,27 +58,34 @@ def require_renderer() -> None:
 
 
 def write_pictures(
-    results: RunResults, folder: Path, *, draw: bool = True, progress: Progress = silent
+    results: RunResults, folder: Path, failures: list[Failure], *, draw: bool = True, progress: Progress = silent
 ) -> list[ReportPicture]:
     """Write `meshes/NAME.glb`, `overlays/NAME.png` and `overlays/NAME_side.png`; returns them for the report.
 
+    A picture whose files cannot be written becomes a failure; the others are written all the same.
+
     Raises:
         MissingPackageError: pictures are wanted and mitsuba is missing.
-        OutputError: something cannot be written.
     """
     pictures = []
     for count, picture in enumerate(results.pictures):
         progress("draw", count, len(results.pictures))
-        pictures.append(_write_picture(results, picture, folder, draw))
+        with setting_aside(picture.name, failures, while_doing="exporting and drawing this picture"):
+            pictures.append(_write_picture(results, picture, folder, draw))
     progress("draw", len(results.pictures), len(results.pictures))
     return pictures
 
 
 def write_run_report(
-    results: RunResults, pictures: Sequence[ReportPicture], folder: Path, *, seconds: Mapping[str, float]
+    results: RunResults,
+    pictures: Sequence[ReportPicture],
+    failures: Sequence[Failure],
+    folder: Path,
+    *,
+    seconds: Mapping[str, float],
 ) -> None:
     """Write `report.html`. Raises OutputError where that is impossible."""
-    write_report(_report(results, pictures, seconds), folder / "report.html")
+    write_report(_report(results, pictures, failures, seconds), folder / "report.html")
 
 
 def _write_picture(results: RunResults, picture: SourcePicture, folder: Path, draw: bool) -> ReportPicture:
@@ -132,7 +139,12 @@ def _canvas(picture: SourcePicture) -> tuple[np.ndarray, Camera]:
     return pixels, picture.camera.resize(width=pixels.shape[1], height=pixels.shape[0])
 
 
-def _report(results: RunResults, pictures: Sequence[ReportPicture], seconds: Mapping[str, float]) -> Report:
+def _report(
+    results: RunResults,
+    pictures: Sequence[ReportPicture],
+    failures: Sequence[Failure],
+    seconds: Mapping[str, float],
+) -> Report:
     fits = results.fits
     truth = results.truth_error_mm or {}
     time_ms = 1000 * seconds.get("fit", 0.0) / max(len(fits), 1)
@@ -142,7 +154,11 @@ def _report(results: RunResults, pictures: Sequence[ReportPicture], seconds: Map
             picture=one.image,
             person=one.person,
             status=one.status,
+            verdict=one.verdict,
+            reason=one.reason,
+            prior=one.prior,
             reprojection_px=float(one.reprojection_px),
+            reprojection_parts_px=tuple(one.reprojection_parts_px.tolist()),
             cost=float(one.cost),
             time_ms=time_ms,
             keypoints_used=count,
@@ -160,7 +176,7 @@ def _report(results: RunResults, pictures: Sequence[ReportPicture], seconds: Map
         version=fits.version,
         people=people,
         pictures=pictures,
-        failures=[ReportFailure(f.name, f.reason, f.error.hint or "") for f in results.failures],
+        failures=[ReportFailure(f.name, f.reason, f.error.hint or "") for f in failures],
         config=json.loads(json.dumps(dict(results.config), default=str)),
         facts=facts,
         notes=results.notes,

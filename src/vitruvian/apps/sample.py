@@ -11,12 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from vitruvian.apps.distribution_config import SamplePhotographs
-from vitruvian.apps.inputs import Failure, Gathered, InputOptions, SourcePicture, gather
-from vitruvian.apps.results import LONGEST_SIDE_PX
+from vitruvian.apps.failures import Failure, setting_aside
+from vitruvian.apps.inputs import Gathered, InputOptions, SourcePicture, gather
+from vitruvian.apps.results import LONGEST_SIDE_PX, require_renderer
+from vitruvian.apps.run_folder import run_folder
 from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.open_body import open_body
 from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.skeletons import SMPLX
+from vitruvian.errors import InputError
 from vitruvian.estimation.regress import regress
 from vitruvian.evaluation.metrics import MM
 from vitruvian.fits import config_json, package_version
@@ -149,22 +152,27 @@ def sample_photographs(
         MissingPackageError: an optional package is needed.
         WeightsError: the installation lacks the trained network.
     """
-    folder = prepare_folder(config.out)
-    network = network or pose_network()
-    body = body or open_body(
-        config.gender, num_shape=network.config.num_shape, num_expression=network.config.num_expression
-    )
-    options = InputOptions(config.keypoints, config.focal_px, config.image_size)
-    gathered = gather(list(config.inputs), options, detector=detector, progress=progress)
-    if not len(gathered.people):
-        return SampleOutcome(None, gathered.failures, folder, gathered.notes)
-    posterior = regress(gathered.people, network=network)
-    generator = torch.Generator().manual_seed(config.seed)
-    people = sample_people(body, posterior, gathered.people, num_samples=config.n, generator=generator)
-    save_samples(people, gathered.people, folder / "samples.npz", config=config, body=body)
-    if config.pictures:
-        _draw(people, body, gathered, prepare_folder(folder / "samples"), progress)
-    return SampleOutcome(people, gathered.failures, folder, gathered.notes)
+    if config.n < 0:
+        raise InputError("no such number of samples", seen=config.n, expected="0 or more", hint="-n 25")
+    with run_folder(config.out, overwrite=config.overwrite) as folder:
+        if config.pictures:
+            require_renderer()
+        network = network or pose_network()
+        body = body or open_body(
+            config.gender, num_shape=network.config.num_shape, num_expression=network.config.num_expression
+        )
+        options = InputOptions(config.keypoints, config.focal_px, config.image_size)
+        gathered = gather(list(config.inputs), options, detector=detector, progress=progress)
+        failures = list(gathered.failures)
+        if not len(gathered.people):
+            return SampleOutcome(None, gathered.failures, folder, gathered.notes)
+        posterior = regress(gathered.people, network=network)
+        generator = torch.Generator().manual_seed(config.seed)
+        people = sample_people(body, posterior, gathered.people, num_samples=config.n, generator=generator)
+        save_samples(people, gathered.people, folder / "samples.npz", config=config, body=body)
+        if config.pictures:
+            _draw(people, body, gathered, prepare_folder(folder / "samples"), failures, progress)
+        return SampleOutcome(people, tuple(failures), folder, gathered.notes)
 
 
 def save_samples(
@@ -205,24 +213,37 @@ def _plain(values: Tensor) -> np.ndarray:
     return values.detach().cpu().to(torch.float32).numpy()
 
 
-def _draw(people: SampledPeople, body: BodyModel, gathered: Gathered, folder: Path, progress: Progress) -> None:
-    """One sheet per person: what was seen, the mode (pink), samples, the uncertainty, and all of it from the side."""
-    done, total = 0, len(people)
-    for picture in gathered.pictures:
-        pixels = _canvas(picture)
-        camera = picture.camera.resize(width=pixels.shape[1], height=pixels.shape[0])
-        scale = float(camera.image_size[0] / picture.camera.image_size[0])
-        for row in gathered.people.rows_of(picture.identity).nonzero()[:, 0].tolist():
-            progress("draw", done, total)
-            meshes = people.pose(body, row).mesh()
-            tiles = person_tiles(pixels, camera, meshes, people.vertex_std_mm[row].numpy())
-            seen = gathered.people.keypoints[row : row + 1]
-            seen = replace(seen, positions=seen.positions * scale)
-            page = sheet([draw_keypoints(pixels, seen), *tiles], columns=4)
-            with replacing(folder / f"{picture.stem}_{gathered.people.person[row]}.png") as temporary:
-                Image.fromarray(page).save(temporary)
-            done += 1
-    progress("draw", total, total)
+def _draw(
+    people: SampledPeople,
+    body: BodyModel,
+    gathered: Gathered,
+    folder: Path,
+    failures: list[Failure],
+    progress: Progress,
+) -> None:
+    """One sheet per person; a picture that cannot be drawn becomes a failure."""
+    for count, picture in enumerate(gathered.pictures):
+        progress("draw", count, len(gathered.pictures))
+        with setting_aside(picture.name, failures, while_doing="drawing this picture"):
+            _draw_picture(people, body, gathered.people, picture, folder)
+    progress("draw", len(gathered.pictures), len(gathered.pictures))
+
+
+def _draw_picture(
+    people: SampledPeople, body: BodyModel, everyone: People, picture: SourcePicture, folder: Path
+) -> None:
+    """Per person: what was seen, the mode (pink), samples, the uncertainty, and all of it from the side."""
+    pixels = _canvas(picture)
+    camera = picture.camera.resize(width=pixels.shape[1], height=pixels.shape[0])
+    scale = float(camera.image_size[0] / picture.camera.image_size[0])
+    for row in everyone.rows_of(picture.identity).nonzero()[:, 0].tolist():
+        meshes = people.pose(body, row).mesh()
+        tiles = person_tiles(pixels, camera, meshes, people.vertex_std_mm[row].numpy())
+        seen = everyone.keypoints[row : row + 1]
+        seen = replace(seen, positions=seen.positions * scale)
+        page = sheet([draw_keypoints(pixels, seen), *tiles], columns=4)
+        with replacing(folder / f"{picture.stem}_{everyone.person[row]}.png") as temporary:
+            Image.fromarray(page).save(temporary)
 
 
 def person_tiles(

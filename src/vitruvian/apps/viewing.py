@@ -38,16 +38,27 @@ def show_fits(
         raise InputError("nobody to show: no fit is usable", seen=", ".join(sorted(set(fits.status))) or "no people")
     body = body if body is not None else fitted_body(fits)
     pictures = []
-    for name, frame in dict.fromkeys(zip(usable.image, usable.frame, strict=True)):
-        rows = [row for row, one in enumerate(usable) if (one.image, one.frame) == (name, frame)]
-        people = usable[rows].pose(body)
+    for picture, frame in dict.fromkeys(zip(usable.picture, usable.frame, strict=True)):
+        rows = [row for row, one in enumerate(usable) if (one.picture, one.frame) == (picture, frame)]
+        name = usable.image[rows[0]]
         title = f"{name} ({frame})" if frame else name
-        pictures.append(ViewedPicture(title, people, usable[rows[0]].camera, _photograph(photos, name)))
+        photograph = _photograph(photos, picture)
+        photograph = _photograph(photos, name) if photograph is None else photograph
+        pictures.append(ViewedPicture(title, usable[rows].pose(body), usable[rows[0]].camera, photograph))
     return open_viewer(pictures, host=host, port=port)
 
 
+def _inside(folder: Path, name: str) -> bool:
+    """Whether a name, which a file of fits may hold in any form, is a file below the folder."""
+    try:
+        path = (folder / name).resolve()
+        return path.is_relative_to(folder.resolve()) and path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _photograph(folder: Path | None, name: str) -> np.ndarray | None:
-    if folder is None or not (folder / name).is_file():
+    if folder is None or not _inside(folder, name):
         return None
     try:
         return fit_within(read_image(folder / name).pixels, _LONGEST_PHOTOGRAPH_PX)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vitruvian.cli.console import console, print_error
+from vitruvian.cli.console import console, debug, print_error, print_traceback
 from vitruvian.errors import VitruvianError
 
 
@@ -45,6 +45,10 @@ COMMANDS = {
     "train vposer": Command("train the pose prior on motion capture", "vitruvian.cli.training", "vposer"),
 }
 USAGE_ERROR = 2
+INTERNAL_ERROR = 70
+"""As in sysexits.h."""
+DEBUG = "--debug"
+"""Accepted by every command: show where errors come from."""
 QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Environment of a command, unless the user chose otherwise, set before PyTorch is loaded.
 
@@ -69,14 +73,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _unknown(words)
     for variable, value in QUIET_THREADS.items():
         os.environ.setdefault(variable, value)
+    debug.wanted = DEBUG in words
+    words = [word for word in words if word != DEBUG]
     try:
         return COMMANDS[name].load()(words[len(name.split()) :])
     except VitruvianError as error:
         print_error(error)
+        print_traceback(error)
         return USAGE_ERROR
+    except Exception as error:
+        if debug.wanted:
+            raise
+        print_error(_unforeseen(error))
+        return INTERNAL_ERROR
     except KeyboardInterrupt:
         console.print("\nstopped")
         return 130
+
+
+def _unforeseen(error: Exception) -> VitruvianError:
+    kind = type(error).__name__
+    return VitruvianError(
+        "an unexpected error, which is a fault of vitruvian",
+        seen=f"{kind}: {error}" if str(error) else kind,
+        hint="please report it with what the same command shows with --debug",
+    )
 
 
 def _unknown(words: list[str]) -> int:
@@ -107,7 +128,10 @@ def _print_help(names: Sequence[str] = ()) -> None:
         "vitruvian fit holiday/ --keypoints holiday_openpose/ -o out",
     ):
         console.print(f"  {example}", highlight=False)
-    console.print("\nvitruvian COMMAND --help lists the options of a command.", highlight=False)
+    console.print(
+        "\nvitruvian COMMAND --help lists the options of a command; --debug shows where errors come from.",
+        highlight=False,
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,17 @@
 """What is printed: errors with their hints, progress bars, tables of people."""
 
+import traceback
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from vitruvian.errors import VitruvianError
+
+if TYPE_CHECKING:
+    from vitruvian.apps.failures import Failure
 
 console = Console()
 error_console = Console(stderr=True)
@@ -19,6 +24,31 @@ def print_error(error: VitruvianError) -> None:
         if value is not None:
             style = "cyan" if name == "hint" else "dim"
             error_console.print(f"  [{style}]{name}[/] {escape(str(value))}", highlight=False, soft_wrap=True)
+
+
+def print_failures(failures: Sequence["Failure"], what: str) -> None:
+    """Each input that could not be used, with its reason and hint; with --debug, where it came from."""
+    for failure in failures:
+        hint = f" [cyan]({escape(failure.error.hint)})[/]" if failure.error.hint else ""
+        line = f"[red]{what}[/] {escape(failure.name)}: {escape(failure.reason)}{hint}"
+        console.print(line, highlight=False, soft_wrap=True)
+        print_traceback(failure.error)
+
+
+def print_traceback(error: BaseException) -> None:
+    """Where an error came from, if --debug was given."""
+    if debug.wanted:
+        text = "".join(traceback.format_exception(error))
+        error_console.print(escape(text), style="dim", highlight=False, soft_wrap=True)
+
+
+class _Debug:
+    """Whether tracebacks are shown."""
+
+    wanted = False
+
+
+debug = _Debug()
 
 
 class Bars:

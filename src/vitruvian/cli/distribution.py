@@ -5,8 +5,8 @@ from typing import Any
 
 import tyro
 
-from vitruvian.apps.inputs import Failure
-from vitruvian.cli.console import Bars, console, print_error
+from vitruvian.apps.failures import Failure
+from vitruvian.cli.console import Bars, console, print_failures
 
 
 def sample(arguments: list[str]) -> int:
@@ -34,8 +34,7 @@ def lift(arguments: list[str]) -> int:
 
 def _told(failures: Sequence[Failure], people: int, folder: str) -> int:
     """Say what came out; the exit code."""
-    for failure in failures:
-        print_error(failure.error)
+    print_failures(failures, "not used")
     console.print(f"{people} people, written to {folder}", highlight=False)
     if not failures:
         return 0

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitruvian.apps.fit_config import Demo, FitPhotographs
-from vitruvian.cli.console import Bars, console
+from vitruvian.cli.console import Bars, console, print_failures
 
 if TYPE_CHECKING:
     from vitruvian.apps.fit import FitOutcome
@@ -42,7 +42,7 @@ def demo(arguments: list[str]) -> int:
     return outcome.exit_code
 
 
-_COLOURS = {"converged": "green", "failed": "red", "no_evidence": "red"}
+_COLOURS = {"good": "green", "doubtful": "yellow", "bad": "red"}
 _LONGEST_TABLE = 40
 
 
@@ -52,27 +52,27 @@ def _summarise(outcome: "FitOutcome") -> None:
         for name, justify in (
             ("picture", "left"),
             ("person", "right"),
-            ("status", "left"),
-            ("reprojection px", "right"),
+            ("verdict", "left"),
+            ("body px", "right"),
+            ("hands", "right"),
+            ("face", "right"),
+            ("why", "left"),
         ):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
         for one in outcome.fits[:_LONGEST_TABLE]:
-            colour = _COLOURS.get(one.status, "yellow")
-            error = f"{float(one.reprojection_px):.2f}" if one.usable else "–"
-            status = f"[{colour}]{one.status.replace('_', ' ')}[/]"
-            table.add_row(escape(one.image), str(one.person), status, error)
+            colour = _COLOURS.get(one.verdict, "yellow")
+            errors = [
+                f"{value:.1f}" if one.usable and value == value else "–" for value in one.reprojection_parts_px.tolist()
+            ]
+            ended = "" if one.status in ("converged", "no_evidence") else f"{one.status.replace('_', ' ')}; "
+            why = escape(f"{ended}{one.reason}".removesuffix("; "))
+            table.add_row(escape(one.image), str(one.person), f"[{colour}]{one.verdict}[/]", *errors, why)
         console.print(table)
         if len(outcome.fits) > _LONGEST_TABLE:
             console.print(f"… and {len(outcome.fits) - _LONGEST_TABLE} more in the report")
     for note in outcome.notes:
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
-    for failure in outcome.failures:
-        hint = f" [cyan]({escape(failure.error.hint)})[/]" if failure.error.hint else ""
-        console.print(
-            f"[red]not fitted[/] {escape(failure.name)}: {escape(failure.reason)}{hint}",
-            highlight=False,
-            soft_wrap=True,
-        )
+    print_failures(outcome.failures, "not fitted")
     good = int(outcome.fits.usable.sum())
     seconds = ", ".join(f"{step} {value:.1f} s" for step, value in outcome.seconds.items())
     console.print(

@@ -10,6 +10,7 @@ from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.estimation.arguments import PeopleLike, as_people
 from vitruvian.estimation.beliefs import Believed, assign_beliefs, belief_by_name
+from vitruvian.estimation.verdicts import judged
 from vitruvian.estimation.views import fit_one_person
 from vitruvian.fits import Fits, body_name, config_json, package_version
 from vitruvian.fitting.fit import FitConfig, FittedPeople, fit_keypoints
@@ -70,9 +71,9 @@ def fit(
             )
         )
     order = torch.cat([group.rows for group in groups]).argsort()
-    return _as_fits(
-        body, seen, concatenate_records(fitted)[order], _names_of(groups, len(seen)), config_of(groups, config)
-    )
+    names = _names_of(groups, len(seen))
+    fits = _as_fits(body, seen, concatenate_records(fitted)[order], names, config_of(groups, config))
+    return judged(fits, body, seen, min_confidence=least)
 
 
 def fit_views_of_one(
@@ -90,9 +91,9 @@ def fit_views_of_one(
     if progress is not None:
         progress(len(people))
     group = Believed(torch.arange(len(people)), belief)
-    return _as_fits(
-        body, people, fitted, (f"{belief.name}, {len(people)} views",) * len(people), config_of([group], config)
-    )
+    names = (f"{belief.name}, {len(people)} views",) * len(people)
+    fits = _as_fits(body, people, fitted, names, config_of([group], config))
+    return judged(fits, body, people, min_confidence=_changed(belief.config, config).min_confidence)
 
 
 def config_of(groups: list[Believed], config: Settings) -> str:

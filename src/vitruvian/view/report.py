@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from jaxtyping import UInt8
@@ -37,6 +38,11 @@ class ReportPerson:
     time_ms: float
     keypoints_used: int
     truth_error_mm: float | None = None
+    verdict: str = ""
+    reason: str = ""
+    prior: str = ""
+    reprojection_parts_px: tuple[float, ...] = ()
+    """Of body, hands and face."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +156,7 @@ def _picture(picture: ReportPicture, people: Sequence[ReportPerson], longest_px:
     if picture.caption:
         facts.append(escape(picture.caption))
     if picture.mesh:
-        facts.append(f'<a href="{escape(picture.mesh, quote=True)}">{escape(picture.mesh)}</a>')
+        facts.append(f'<a href="{escape(quote(picture.mesh), quote=True)}">{escape(picture.mesh)}</a>')
     return (
         f'<section class="picture"><h2>{escape(picture.name)}</h2><p class="sub">{" · ".join(facts)}</p>'
         f'<div class="views">{"".join(figures)}</div></section>'
@@ -161,23 +167,21 @@ def _people(people: Sequence[ReportPerson]) -> str:
     if not people:
         return ""
     with_truth = any(person.truth_error_mm is not None for person in people)
-    heads = ["Picture", "Person", "Status", "Keypoints", "Reprojection, px", "Cost", "Time, ms"]
+    heads = ["Picture", "Person", "Verdict", "Keypoints", "Body / hands / face, px", "Cost", "Time, ms"]
     if with_truth:
         heads.append("Error, mm")
     rows = []
     for person in people:
-        kind = "bad" if person.status in UNUSABLE else "good" if person.status == "converged" else "fair"
-        title = escape(MEANING_OF_STATUS.get(person.status, ""), quote=True)
-        badge = f'<span class="badge {kind}" title="{title}">{escape(person.status.replace("_", " "))}</span>'
+        parts = person.reprojection_parts_px or (person.reprojection_px,)
         numbers = [
             f"{person.keypoints_used}",
-            _number(person.reprojection_px, 2),
+            " / ".join(_number(part, 1) for part in parts),
             _number(person.cost, 1),
             _number(person.time_ms, 0),
         ]
         if with_truth:
             numbers.append(_number(person.truth_error_mm, 1))
-        cells = f"<td>{escape(person.picture)}</td><td>{person.person}</td><td>{badge}</td>"
+        cells = f"<td>{escape(person.picture)}</td><td>{person.person}</td><td>{_badge(person)}</td>"
         cells += "".join(f'<td class="number">{number}</td>' for number in numbers)
         rows.append(f"<tr>{cells}</tr>")
     head = "".join(f"<th{' class=number' if k >= 3 else ''}>{name}</th>" for k, name in enumerate(heads))
@@ -185,6 +189,21 @@ def _people(people: Sequence[ReportPerson]) -> str:
         f'<section><h2>People</h2><div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></section>"
     )
+
+
+def _badge(person: ReportPerson) -> str:
+    """The verdict in colour with its reason and how the fit ended; the status alone where nobody judged."""
+    status = person.status.replace("_", " ")
+    words = person.verdict or status
+    kind = {"good": "good", "doubtful": "fair", "bad": "bad"}.get(person.verdict)
+    if kind is None:
+        kind = "bad" if person.status in UNUSABLE else "good" if person.status == "converged" else "fair"
+    title = escape(MEANING_OF_STATUS.get(person.status, ""), quote=True)
+    badge = f'<span class="badge {kind}" title="{title}">{escape(words)}</span>'
+    details = [part for part in (person.reason, person.prior and f"prior: {person.prior}") if part]
+    if person.verdict and person.status != "converged":
+        details.insert(0, status)
+    return badge + "".join(f'<br><span class="hint">{escape(part)}</span>' for part in details)
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -209,8 +228,10 @@ def _explanation(report: Report) -> str:
         "<dt>Fitted body</dt><dd>The 3D body, drawn through the camera of the photograph.</dd>"
         "<dt>From the side</dt><dd>The same body turned by 90° about the vertical. One picture says little about "
         "depth: what looks right from the front can still lean in this view.</dd>"
-        "<dt>Reprojection</dt><dd>Mean distance in pixels between seen keypoints and those of the body. Small is "
-        "necessary, not sufficient.</dd>"
+        "<dt>Verdict</dt><dd>Good: nothing that can be seen speaks against the fit. Doubtful: look at it; the reason "
+        "says what is odd. Bad: do not use it. No verdict can see a wrong depth that explains the picture.</dd>"
+        "<dt>Body / hands / face, px</dt><dd>Mean distance in pixels between seen keypoints and those of the body, "
+        "part by part. Small is necessary, not sufficient.</dd>"
         "<dt>Cost</dt><dd>Value of the objective at the end; comparable between fits of one configuration only.</dd>"
         "<dt>Time</dt><dd>Time of the fit alone, the batch divided by the number of people in it.</dd>"
         f"{truth}{statuses}</dl></section>"
