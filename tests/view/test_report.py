@@ -78,7 +78,8 @@ def test_everything_is_said() -> None:
     page = Page(report_html(report()))
     text = " ".join(page.text)
     for words in (
-        "1 of 2 people fitted in 1 picture; 1 input not used", ODD_NAME, "stalled", "doubtful", "<far> off", "prior: flow",
+        "1 of 2 people fitted in 1 picture; 1 input not used", ODD_NAME, "stalled", "doubtful", "<far> off",
+        "prior: flow",
         "no evidence", "1.3 / – / 7.3", "56.8",
         "45.6",
         "bad<script>.json", "is no OpenPose file", "run OpenPose", "A size was guessed.", "gender", "vitruvian 1.2.3",

@@ -10,6 +10,7 @@ from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.estimation.arguments import PeopleLike, as_people
 from vitruvian.estimation.beliefs import Believed, assign_beliefs, belief_by_name
+from vitruvian.estimation.second_chance import SecondChance, second_chances
 from vitruvian.estimation.verdicts import judged
 from vitruvian.estimation.views import fit_one_person
 from vitruvian.fits import Fits, body_name, config_json, package_version
@@ -24,6 +25,8 @@ from vitruvian.tensors import concatenate_records
 Settings = FitConfig | Callable[[FitConfig], FitConfig] | None
 """Solver, stages and weights; or a change of those that were made for the prior; None takes them as they are."""
 Advance = Callable[[int], None]
+SEARCHED = ("flow", "vposer", "mixture")
+"""Priors, by name, under which people who miss their keypoints are fitted again."""
 
 
 def fit(
@@ -34,6 +37,7 @@ def fit(
     start: BodyPosterior | BodyParams | None = None,
     prior: BodyPrior | str | None = None,
     config: Settings = None,
+    second_chance: SecondChance | None = SecondChance(),  # noqa: B008, frozen
     progress: Advance | None = None,
 ) -> Fits:
     """Fit a body to 2D keypoints: everyone at once, in batches that fit the memory.
@@ -47,6 +51,8 @@ def fit(
         prior: belief about body poses, or its name: `flow` (the default: the distribution that `regress` finds),
             `vposer`, `mixture`, `hand-set`, `bending`, `none`.
         config: solver, stages, weights, or a function that changes those made for the prior.
+        second_chance: who is fitted again from other starts; None leaves the first fits as they are. Fits from
+            parameters, or under a prior of the caller's own, get none.
         progress: called with the number of people done since the last call.
 
     Raises:
@@ -71,9 +77,14 @@ def fit(
             )
         )
     order = torch.cat([group.rows for group in groups]).argsort()
-    names = _names_of(groups, len(seen))
-    fits = _as_fits(body, seen, concatenate_records(fitted)[order], names, config_of(groups, config))
-    return judged(fits, body, seen, min_confidence=least)
+    first = concatenate_records(fitted)[order]
+    names, notes = _names_of(groups, len(seen)), ("",) * len(seen)
+    if second_chance is not None and not isinstance(start, BodyParams) and (prior is None or prior in SEARCHED):
+        better = second_chances(body, seen, first, settings=lambda own: _changed(own, config), config=second_chance)
+        first, notes = better.fitted, better.notes
+        names = tuple(again or name for again, name in zip(better.names, names, strict=True))
+    fits = _as_fits(body, seen, first, names, config_of(groups, config))
+    return judged(fits, body, seen, min_confidence=least, notes=notes)
 
 
 def fit_views_of_one(

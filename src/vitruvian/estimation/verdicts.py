@@ -119,12 +119,27 @@ class Judgement:
     reason: tuple[str, ...]
 
 
-def judged(fits: Fits, body: BodyModel, people: People, *, min_confidence: float) -> Fits:
-    """The same fits with `verdict` and `reason`; row i of `people` is row i of `fits`."""
+def judged(
+    fits: Fits, body: BodyModel, people: People, *, min_confidence: float, notes: tuple[str, ...] | None = None
+) -> Fits:
+    """The same fits with `verdict` and `reason`; row i of `people` is row i of `fits`.
+
+    `notes` are doubts that arose while fitting, "" for none; they make a good fit doubtful.
+    """
     if not len(fits):
         return fits
     found = judge(signs_of(body, fits.params, people, min_confidence=min_confidence), fits.status)
+    if notes is not None:
+        found = _with_notes(found, notes)
     return replace(fits, verdict=found.verdict, reason=found.reason)
+
+
+def _with_notes(found: Judgement, notes: tuple[str, ...]) -> Judgement:
+    verdicts = [
+        DOUBTFUL if note and verdict == GOOD else verdict for verdict, note in zip(found.verdict, notes, strict=True)
+    ]
+    reasons = ["; ".join(part for part in parts if part) for parts in zip(found.reason, notes, strict=True)]
+    return Judgement(tuple(verdicts), tuple(reasons))
 
 
 def judge(signs: Signs, status: tuple[str, ...], *, rules: tuple[Rule, ...] = RULES) -> Judgement:

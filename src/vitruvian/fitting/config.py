@@ -26,6 +26,7 @@ class FitConfig:
         min_confidence: keypoints of lower confidence are not used.
         min_keypoints: people with fewer usable keypoints of the body are not fitted.
         upright_seen, upright_hidden: weight of standing upright where the hips are seen, and where they are not.
+        level: how much starts favour people who stand upright in the picture; 0 treats all turns of it alike.
         chunk: people fitted at the same time; bounds the memory.
     """
 
@@ -46,6 +47,7 @@ class FitConfig:
     min_keypoints: int = 3
     upright_seen: float = 2.0
     upright_hidden: float = 8.0
+    level: float = 1.0
     chunk: int = 256
 
     @staticmethod

@@ -226,7 +226,7 @@ class Fitter:
         else:
             keypoints = observed.positions[:, self.is_body], observed.weights[:, self.is_body]
             found = self.bank.nearest(
-                *keypoints, observed.camera, count=config.starts, apart_m=config.starts_apart_m
+                *keypoints, observed.camera, count=config.starts, apart_m=config.starts_apart_m, level=config.level
             ).flatten()
             poses = self.bank.start(found)
             rotations[:, : poses.shape[1]] = poses
@@ -237,6 +237,7 @@ class Fitter:
             observed.positions[owner],
             (observed.weights * self.start_weight)[owner],
             observed.camera[owner],
+            level=config.level,
         )
         rotations[:, 0] = turn @ rotations[:, 0]
         betas = body.template.new_zeros(len(owner), self.num_shape)

@@ -41,6 +41,8 @@ def place_in_view(
     positions: Float[Tensor, "batch point 2"],
     weights: Float[Tensor, "batch point"],
     camera: Camera,
+    *,
+    level: float = 1.0,
 ) -> tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 3"]]:
     """Turn in the picture plane and translation that lay oriented body points on their keypoints.
 
@@ -51,6 +53,7 @@ def place_in_view(
         points: body points in the camera's orientation, about the root.
         positions: keypoints in pixels.
         weights: weight of each point, zero where unseen.
+        level: strength of the prior for no turn; 0 treats all turns of the picture alike.
 
     Returns:
         Rotation to apply from the left, about the optical axis, and the translation of the root.
@@ -65,7 +68,7 @@ def place_in_view(
     spread_X = (w * dX.abs() ** 2).sum(-1).clamp_min(eps).sqrt()
     spread_x = (w * dx.abs() ** 2).sum(-1).sqrt()
     correlation = (w * dX.conj() * dx).sum(-1) / (spread_X * spread_x).clamp_min(eps)
-    angle = torch.angle(correlation + UPRIGHT_PRIOR)
+    angle = torch.angle(correlation + level * UPRIGHT_PRIOR)
     depth = (spread_X / spread_x.clamp_min(1e-4)).clamp(MIN_DEPTH_M, MAX_DEPTH_M)
     turn = torch.polar(torch.ones_like(angle), angle)
     place = mean_x * depth - mean_X * turn
@@ -111,11 +114,13 @@ class StartBank(TensorRecord):
         *,
         count: int,
         apart_m: float,
+        level: float = 1.0,
     ) -> Int[Tensor, "batch count"]:
         """The candidates that explain the keypoints best under a similarity of the picture, unlike each other.
 
         Candidates are taken by their misfit, leaving out those within `apart_m` (mean distance of the points, in the
-        camera's orientation) of one already taken, as long as there are others.
+        camera's orientation) of one already taken, as long as there are others. With `level` 0 no turn of the picture
+        counts against a candidate.
         """
         eps = torch.finfo(weights.dtype).tiny ** 0.5
         w = weights / weights.sum(-1, keepdim=True).clamp_min(eps)
@@ -127,9 +132,9 @@ class StartBank(TensorRecord):
         variance = w @ (self.planes.abs() ** 2).T - (wc @ self.planes.T).abs() ** 2
         scale = variance.clamp_min(eps).sqrt() * (w * dx.abs() ** 2).sum(-1, keepdim=True).clamp_min(eps).sqrt()
         correlation = correlation / scale
-        turn = torch.angle(correlation + UPRIGHT_PRIOR)
+        turn = torch.angle(correlation + level * UPRIGHT_PRIOR)
         along = (correlation * torch.polar(torch.ones_like(turn), -turn)).real.clamp(0, 1)
-        misfit = 1 - along**2 + TILT_COST * (1 - torch.cos(turn))
+        misfit = 1 - along**2 + level * TILT_COST * (1 - torch.cos(turn))
         shortlist = misfit.topk(min(SHORTLIST, misfit.shape[1]), dim=1, largest=False)
         return shortlist.indices.gather(1, self._spread(shortlist.indices, shortlist.values, w, count, apart_m))
 
