@@ -3,8 +3,8 @@
     python benchmarks/tail.py --quick --json tail.json
 
 Poses are those held out from every training, which lie inside the package; bodies, cameras and noise are seeded. A
-failure is a PA-MPJPE above 100 mm; keypoints are missed where the sure ones of the body end, on average, more than 3 % of the
-person's size away; facing is wrong where the pelvis is turned by more than 90° from the truth.
+failure is a PA-MPJPE above 100 mm; keypoints are missed where the sure ones of the body end, on average, more than 3 %
+of the person's size away; facing is wrong where the pelvis is turned by more than 90° from the truth.
 """
 
 import json

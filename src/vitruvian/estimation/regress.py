@@ -28,8 +28,12 @@ FLOW_FIT = FitConfig(
     sigma_share=0.006,
     hip_weight=0.5,
     shoulder_weight=0.7,
+    upright_seen=0.0,
+    upright_hidden=0.0,
 )
 """Settings of a fit that starts at the mode of the flow and stays in its latent space.
+
+Nothing here knows which way is up in the picture: turning it about the optical axis turns the fit.
 
 The start is near, so two stages suffice, and keypoints far from it are wrong: the robust scale is small. Where hips and
 shoulders are differs between detectors, and the flow has learnt by how much. Chosen on the validation subjects.

@@ -20,7 +20,7 @@ from vitruvian.estimation.verdicts import Signs, signs_of
 from vitruvian.fitting.config import FitConfig
 from vitruvian.fitting.fit import fit_keypoints
 from vitruvian.fitting.fitter import FittedPeople
-from vitruvian.fitting.parts import body_prior
+from vitruvian.fitting.parts import BodyPrior, body_prior
 from vitruvian.fitting.residuals import geman_mcclure
 from vitruvian.keypoints.formats import GROUPS
 from vitruvian.keypoints.people import People
@@ -48,6 +48,7 @@ class SecondChance:
         exchange: what it costs to take left and right of some keypoints for exchanged.
         margin: a candidate must be better by this much than the first fit to take its place.
         close: candidates with objectives within this much of the best, but another facing, are said to be as likely.
+        seed: of the latents of the samples, which are the same for everyone.
     """
 
     misfit: float = 0.012
@@ -59,6 +60,7 @@ class SecondChance:
     exchange: float = 12.0
     margin: float = 2.0
     close: float = 3.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,6 @@ def second_chances(
     *,
     settings: Settings,
     config: SecondChance | None = None,
-    generator: torch.Generator | None = None,
 ) -> Chosen:
     """Fit those again who miss sure keypoints, and keep the best fit of each.
 
@@ -98,7 +99,6 @@ def second_chances(
         fitted: the first fits.
         settings: what the caller changes in the settings made for a prior.
         config: see `SecondChance`.
-        generator: source of the samples.
     """
     config = config or SecondChance()
     names, notes = [""] * len(people), [""] * len(people)
@@ -107,7 +107,7 @@ def second_chances(
     if not len(rows) or body.skeleton.names[: len(BODY_JOINTS)] != BODY_JOINTS:
         return Chosen(fitted, tuple(names), tuple(notes))
     some = people[rows]
-    candidates = [Candidate("", fitted[rows], 0.0, some), *_candidates(body, some, settings, config, generator)]
+    candidates = [Candidate("", fitted[rows], 0.0, some), *_candidates(body, some, settings, config)]
     energy = torch.stack([c.penalty + objective(body, c.fitted.params, c.people, settings, config) for c in candidates])
     energy[1:] += config.margin
     energy = torch.nan_to_num(energy, nan=torch.inf)
@@ -126,44 +126,47 @@ def misses(signs: Signs, fitted: FittedPeople, config: SecondChance) -> Bool[Ten
     return finite & ((signs.misfit_body > config.misfit) | (signs.outliers > config.outliers))
 
 
-def _candidates(
-    body: BodyModel, people: People, settings: Settings, config: SecondChance, generator: torch.Generator | None
-) -> list[Candidate]:
+def _candidates(body: BodyModel, people: People, settings: Settings, config: SecondChance) -> list[Candidate]:
     """Other fits of everyone: from samples of the flow, from the bank at all rolls, and with sides exchanged."""
     found = []
     any_way_up = settings(replace(FitConfig(), level=0.0, upright_seen=0.0, upright_hidden=0.0))
     for prior in ("mixture", "vposer"):
-        fitted = _fit(body, people, any_way_up, prior=body_prior(prior, body.skeleton))
+        fitted = _fit(body, people, any_way_up, body_prior(prior, body.skeleton))
         found.append(Candidate(f"{prior}, any way up", fitted, 0.0, people))
     if not knows_whole_bodies(body):
         return found
-    fitted = _from_samples(body, people, settings, config, generator)
+    fitted = _from_samples(body, people, settings, config)
     found.append(Candidate(f"{FLOW}, from samples", fitted, 0.0, people))
     for places, words in ((None, "everything"), (ARMS, "the arms"), (LEGS, "the legs")):
         exchanged = with_sides_exchanged(people, places)
         belief = belief_by_name(FLOW, body, exchanged)
-        fitted = _fit(body, exchanged, settings(belief.config), prior=belief.prior, start=belief.start)
+        fitted = _fit(body, exchanged, settings(belief.config), belief.prior, belief.start)
         found.append(Candidate(f"{FLOW}, left and right of {words} exchanged", fitted, config.exchange, exchanged))
     return found
 
 
-def _fit(body: BodyModel, people: People, config: FitConfig, **options) -> FittedPeople:  # type: ignore[no-untyped-def]
-    return fit_keypoints(body, people.keypoints, people.known_camera, config=config, **options)
-
-
-def _from_samples(
-    body: BodyModel, people: People, settings: Settings, config: SecondChance, generator: torch.Generator | None
+def _fit(
+    body: BodyModel, people: People, config: FitConfig, prior: BodyPrior | None, start: BodyParams | None = None
 ) -> FittedPeople:
-    """The flow's fit from the samples that explain the keypoints best."""
+    return fit_keypoints(body, people.keypoints, people.known_camera, config=config, prior=prior, start=start)
+
+
+def _from_samples(body: BodyModel, people: People, settings: Settings, config: SecondChance) -> FittedPeople:
+    """The flow's fit from the samples that explain the keypoints best; everyone has the same latents."""
     posterior = regress(people)
     placed = placed_mode(posterior, body, people)
-    samples = place(posterior.sample(config.samples, generator=generator), body, people.keypoints, people.known_camera)
-    best = samples.energy.topk(config.starts, dim=0, largest=False).indices
-    starts = samples.params[best, torch.arange(len(people))]
-    starts = concatenate_records([placed.params[None], starts])
+    generator = torch.Generator().manual_seed(config.seed)
+    latent = torch.randn(config.samples, 1, posterior.body.num_features, generator=generator)
+    hands = torch.randn(config.samples, 1, 2, posterior.hands.num_features, generator=generator)
+    samples = posterior.decode(
+        latent.to(posterior.context).expand(-1, len(people), -1),
+        hands.to(posterior.context).expand(-1, len(people), -1, -1),
+    )
+    candidates = place(samples, body, people.keypoints, people.known_camera)
+    best = candidates.energy.topk(config.starts, dim=0, largest=False).indices
+    starts = concatenate_records([placed.params[None], candidates.params[best, torch.arange(len(people))]])
     prior = flow_prior(posterior, body, people, placed)
-    swapped: BodyParams = starts.map(lambda x: x.transpose(0, 1))
-    return _fit(body, people, settings(FLOW_FIT), prior=prior, start=swapped)
+    return _fit(body, people, settings(FLOW_FIT), prior, starts.map(lambda x: x.transpose(0, 1)))
 
 
 def with_sides_exchanged(people: People, places: Sequence[str] | None) -> People:
