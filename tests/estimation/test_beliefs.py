@@ -9,7 +9,7 @@ from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.skeletons import MANO_LEFT
 from vitruvian.errors import InputError
-from vitruvian.estimation.beliefs import BELOW_THE_CHEST, assign_beliefs, belief_by_name, portraits
+from vitruvian.estimation.beliefs import BELOW_THE_CHEST, assign_beliefs, belief_by_name, default_prior, portraits
 from vitruvian.estimation.regress import FLOW_FIT
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.people import People
@@ -63,8 +63,7 @@ def test_a_hand_has_no_flow(people: People) -> None:
     hand = BodyModel(**{**vars(hand), "skeleton": MANO_LEFT, "family": "mano"})
     with pytest.raises(InputError, match="whole bodies only"):
         belief_by_name("flow", hand, people)
-    with pytest.raises(InputError, match="whole bodies only"):
-        vt.fit(hand, people)
+    assert default_prior(hand) == "hand-set"
 
 
 def test_unknown_names_are_refused(body: BodyModel, people: People) -> None:

@@ -13,6 +13,7 @@ from vitruvian.apps.run_folder import run_folder
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import NoPersonError, VitruvianError
+from vitruvian.estimation.beliefs import FLOW, default_prior
 from vitruvian.estimation.fit import fit, fit_views_of_one
 from vitruvian.estimation.verdicts import BAD
 from vitruvian.estimation.views import views_of_one
@@ -25,11 +26,12 @@ from vitruvian.progress import Progress, silent
 from vitruvian.tensors import concatenate_records
 
 
-def prior_name(config: FitPhotographs) -> str:
-    """The pose prior that is meant: if none is named, the flow, or VPoser where the published stages are asked for."""
+def prior_name(config: FitPhotographs, body: BodyModel) -> str:
+    """The pose prior that is meant: if none is named, what suits the body, or VPoser for the published stages."""
     if config.prior != "auto":
         return config.prior
-    return "vposer" if config.schedule == "paper" else "flow"
+    own = default_prior(body)
+    return "vposer" if config.schedule == "paper" and own == FLOW else own
 
 
 def settings_of(config: FitPhotographs) -> Callable[[FitConfig], FitConfig]:
@@ -183,7 +185,7 @@ def _fit_people(body: BodyModel, people: People, config: FitPhotographs, progres
         progress("fit", done, total)
 
     progress("fit", 0, total)
-    prior, settings = prior_name(config), settings_of(config)
+    prior, settings = prior_name(config, body), settings_of(config)
     if config.views:
         return fit_views_of_one(body, people, prior=prior, config=settings, progress=advance)
     return fit(body, people, prior=prior, config=settings, progress=advance)

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
-from vitruvian.bodies.skeletons import BODY_JOINTS, SMPLX
 from vitruvian.errors import InputError
 from vitruvian.estimation.regress import FLOW_FIT, IN_VIEWS, flow_prior, placed_mode, regress
 from vitruvian.fitting.config import FitConfig
 from vitruvian.fitting.parts import BodyPrior, body_prior
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.people import People
+from vitruvian.recovery.estimates import knows_poses
 from vitruvian.recovery.posterior import BodyPosterior
 
 FLOW = "flow"
@@ -41,9 +41,9 @@ class Believed:
     belief: Belief
 
 
-def knows_whole_bodies(body: BodyModel) -> bool:
-    """Whether the flow can speak of this body: it has the 55 joints of SMPL-X."""
-    return body.skeleton.names == SMPLX.names
+def default_prior(body: BodyModel) -> str:
+    """The prior by name that suits a body: the flow for whole bodies, the hand-set one for hands and heads alone."""
+    return FLOW if knows_poses(body) else PORTRAIT_PRIOR
 
 
 def belief_by_name(name: str, body: BodyModel, people: People, *, views: bool = False) -> Belief:
@@ -93,7 +93,7 @@ def assign_beliefs(
     Args:
         body: the body that is fitted.
         people: all of them.
-        prior: a belief about body poses, or its name; the flow if None.
+        prior: a belief about body poses, or its name; `default_prior` of the body if None.
         start: what `regress` made of the same people, which is then prior and start; or parameters to start from.
         min_confidence: keypoints below it count as unseen.
 
@@ -111,8 +111,9 @@ def assign_beliefs(
         return [Believed(everyone, belief_of_posterior(start, body, people))]
     if isinstance(prior, BodyPrior):
         return [Believed(everyone, Belief(prior.name, prior, start, FitConfig()))]
-    if prior not in (None, FLOW) or start is not None:
-        belief = belief_by_name(prior or FLOW, body, people)
+    prior = prior or default_prior(body)
+    if prior != FLOW or start is not None:
+        belief = belief_by_name(prior, body, people)
         return [Believed(everyone, replace(belief, start=belief.start if start is None else start))]
     _require_whole_body(body)
     alone = portraits(people.keypoints, min_confidence=min_confidence)
@@ -139,10 +140,10 @@ def _none_seen(keypoints: Keypoints, places: Sequence[str], min_confidence: floa
 
 
 def _require_whole_body(body: BodyModel) -> None:
-    if body.skeleton.names[: len(BODY_JOINTS)] != BODY_JOINTS or not knows_whole_bodies(body):
+    if not knows_poses(body):
         raise InputError(
             "the flow knows the poses of whole bodies only",
             seen=f"{body.family}, {body.num_joints} joints",
-            expected="the 55 joints of SMPL-X",
-            hint="choose another prior: vposer, mixture or hand-set",
+            expected="the 22 body joints of SMPL-X",
+            hint="choose the prior hand-set, or none by name",
         )

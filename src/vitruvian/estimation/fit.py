@@ -11,7 +11,7 @@ from vitruvian.bodies.params import BodyParams
 from vitruvian.estimation.arguments import PeopleLike, as_people
 from vitruvian.estimation.beliefs import Believed, assign_beliefs, belief_by_name
 from vitruvian.estimation.second_chance import SecondChance, second_chances
-from vitruvian.estimation.verdicts import judged
+from vitruvian.estimation.verdicts import judged, signs_of
 from vitruvian.estimation.views import fit_one_person
 from vitruvian.fits import Fits, body_name, config_json, package_version
 from vitruvian.fitting.fit import FitConfig, FittedPeople, fit_keypoints
@@ -25,6 +25,8 @@ from vitruvian.tensors import concatenate_records
 Settings = FitConfig | Callable[[FitConfig], FitConfig] | None
 """Solver, stages and weights; or a change of those that were made for the prior; None takes them as they are."""
 Advance = Callable[[int], None]
+VIEWS_DISAGREE = 0.04
+"""Misfit of the body, as a share of the person's size, from which on views are said not to be of one person."""
 SEARCHED = ("flow", "vposer", "mixture")
 """Priors, by name, under which people who miss their keypoints are fitted again."""
 
@@ -104,7 +106,11 @@ def fit_views_of_one(
     group = Believed(torch.arange(len(people)), belief)
     names = (f"{belief.name}, {len(people)} views",) * len(people)
     fits = _as_fits(body, people, fitted, names, config_of([group], config))
-    return judged(fits, body, people, min_confidence=_changed(belief.config, config).min_confidence)
+    least = _changed(belief.config, config).min_confidence
+    signs = signs_of(body, fits.params, people, min_confidence=least)
+    disagree = bool((signs.misfit_body > VIEWS_DISAGREE).any())
+    notes = ("the views do not agree: one person, at one moment, left and right as they are?" if disagree else "",)
+    return judged(fits, body, people, min_confidence=least, notes=notes * len(people))
 
 
 def config_of(groups: list[Believed], config: Settings) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
+from vitruvian.bodies.skeletons import SMPLX
 from vitruvian.estimation.arguments import PeopleLike, as_people
 from vitruvian.fitting.fit import FitConfig
 from vitruvian.fitting.parts import BodyPrior, ShapeBelief
@@ -108,17 +109,16 @@ def flow_prior(
     people: People,
     placed: PlacedPoses,
     *,
-    hands: bool = True,
     strength: PriorStrength | None = None,
 ) -> BodyPrior:
     """The posterior as the prior of a fit, row i for person i: |z|² in the latent of the flow (ProHMR, eq. 8).
 
     Args:
         posterior: the distributions.
-        body: the body that is fitted; on that of the network, the estimated shape is a prior too.
+        body: the body that is fitted; on that of the network, the estimated shape is a prior too, and on SMPL-X's tree
+            the hands are fitted in the latent of their flow.
         people: who will be fitted.
         placed: their modes, see `placed_mode`.
-        hands: also fit the hands in the latent of their flow.
         strength: how strongly the latent is held.
     """
     strength = strength or PriorStrength()
@@ -126,6 +126,7 @@ def flow_prior(
     size = (box[:, 2:] - box[:, :2]).amax(-1).clamp_min(1.0)
     factor = strength(posterior.seen, placed.reprojection_px / size)
     shape = ShapeBelief(posterior.betas, posterior.network.shape_std / strength.shape) if knows_shape(body) else None
+    hands = body.skeleton.names == SMPLX.names
     spaces = (posterior.hand_pose_space("left"), posterior.hand_pose_space("right")) if hands else ()
     return BodyPrior("flow", posterior.pose_space(strength=factor), hands=spaces, shape=shape)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.skeletons import BODY_JOINTS
-from vitruvian.estimation.beliefs import FLOW, belief_by_name, knows_whole_bodies
+from vitruvian.estimation.beliefs import FLOW, belief_by_name
 from vitruvian.estimation.regress import FLOW_FIT, flow_prior, placed_mode, regress
 from vitruvian.estimation.verdicts import Signs, signs_of
 from vitruvian.fitting.config import FitConfig
@@ -26,7 +26,7 @@ from vitruvian.keypoints.formats import GROUPS
 from vitruvian.keypoints.people import People
 from vitruvian.keypoints.targets import keypoint_targets
 from vitruvian.priors.mixture import MixturePrior
-from vitruvian.recovery.estimates import place
+from vitruvian.recovery.estimates import knows_poses, place
 from vitruvian.tensors import concatenate_records, put_rows, stack_records
 
 Settings = Callable[[FitConfig], FitConfig]
@@ -104,7 +104,7 @@ def second_chances(
     names, notes = [""] * len(people), [""] * len(people)
     signs = signs_of(body, fitted.params, people, min_confidence=settings(FitConfig()).min_confidence)
     rows = misses(signs, fitted, config).nonzero()[:, 0]
-    if not len(rows) or body.skeleton.names[: len(BODY_JOINTS)] != BODY_JOINTS:
+    if not len(rows) or not knows_poses(body):
         return Chosen(fitted, tuple(names), tuple(notes))
     some = people[rows]
     candidates = [Candidate("", fitted[rows], 0.0, some), *_candidates(body, some, settings, config)]
@@ -133,8 +133,6 @@ def _candidates(body: BodyModel, people: People, settings: Settings, config: Sec
     for prior in ("mixture", "vposer"):
         fitted = _fit(body, people, any_way_up, body_prior(prior, body.skeleton))
         found.append(Candidate(f"{prior}, any way up", fitted, 0.0, people))
-    if not knows_whole_bodies(body):
-        return found
     fitted = _from_samples(body, people, settings, config)
     found.append(Candidate(f"{FLOW}, from samples", fitted, 0.0, people))
     for places, words in ((None, "everything"), (ARMS, "the arms"), (LEGS, "the legs")):

@@ -8,13 +8,15 @@ from torch import Tensor
 
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
-from vitruvian.bodies.points import SkinnedPoints
+from vitruvian.bodies.skeletons import BODY_JOINTS, SMPLX
 from vitruvian.errors import InputError
 from vitruvian.geometry.cameras import Camera
-from vitruvian.keypoints.canonical import CANONICAL, canonical_points
+from vitruvian.keypoints.canonical import CANONICAL
 from vitruvian.keypoints.observations import Keypoints
+from vitruvian.keypoints.targets import KeypointTargets, keypoint_targets
+from vitruvian.recovery.chart import NUM_BODY
 from vitruvian.recovery.posterior import BodyPosterior, PoseSamples
-from vitruvian.tensors import BatchRecord
+from vitruvian.tensors import BatchRecord, resized
 
 
 @dataclass(frozen=True)
@@ -83,40 +85,59 @@ def knows_shape(body: BodyModel) -> bool:
     return body.family == "open" and body.gender == "neutral"
 
 
+def knows_poses(body: BodyModel) -> bool:
+    """True where the first 22 joints are those that the posterior speaks of: SMPL, SMPL+H, SMPL-X, the open body."""
+    return body.skeleton.names[:NUM_BODY] == BODY_JOINTS
+
+
+def rotations_on(body: BodyModel, rotations: Float[Tensor, "*batch 55 3 3"]) -> Float[Tensor, "*batch joint 3 3"]:
+    """Rotations of SMPL-X's 55 joints on a body with fewer: by name; joints that SMPL-X lacks stay at rest."""
+    names = body.skeleton.names
+    if names == SMPLX.names:
+        return rotations
+    rows = torch.tensor([SMPLX.index(name) if name in SMPLX.names else 0 for name in names], device=rotations.device)
+    known = torch.tensor([name in SMPLX.names for name in names], device=rotations.device)
+    rest = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
+    return torch.where(known[:, None, None], rotations[..., rows, :, :], rest)
+
+
 def place(
     poses: PoseSamples,
     body: BodyModel,
     keypoints: Keypoints,
     camera: Camera,
     *,
-    points: SkinnedPoints | None = None,
+    targets: KeypointTargets | None = None,
     weighting: Weighting | None = None,
 ) -> PlacedPoses:
     """Move poses to where they explain the keypoints best.
 
     Args:
         poses: `(*sample, batch)`.
-        body: a body of the SMPL-X tree; the mean shape is taken on those that the network does not know.
+        body: SMPL, SMPL+H, SMPL-X or the open body; the mean shape is taken on those that the network does not know.
         keypoints: `(batch, K)`, any registered format.
         camera: one per person.
-        points: canonical points of the body, if at hand.
+        targets: of the canonical keypoints on the body, if at hand.
         weighting: units of the energy.
+
+    Raises:
+        InputError: a body without the 22 joints that the posterior speaks of.
     """
-    if body.num_joints != poses.rotations.shape[-3]:
-        raise InputError("the posterior speaks of the SMPL-X tree", seen=body.family, expected="a body of 55 joints")
+    if not knows_poses(body):
+        raise InputError("the posterior speaks of whole bodies", seen=body.family, expected="the 22 joints of SMPL-X")
     weighting = weighting or Weighting()
     canonical = keypoints.sanitized().to_format(CANONICAL)
-    points = points if points is not None else canonical_points(body)
-    betas = poses.betas[..., : body.num_shape]
-    expression = poses.expression[..., : body.num_expression]
+    targets = targets if targets is not None else keypoint_targets(body, CANONICAL)
+    betas = resized(poses.betas, min(body.num_shape, poses.betas.shape[-1]))
+    expression = resized(poses.expression, min(body.num_expression, poses.expression.shape[-1]))
     if not knows_shape(body):
         betas, expression = torch.zeros_like(betas), torch.zeros_like(expression)
     shaped = body.with_shape(betas, expression)
-    posed = shaped.with_pose(poses.rotations, -shaped.joints[..., 0, :])
-    places = posed.points(points)
+    rotations = rotations_on(body, poses.rotations)
+    places = shaped.with_pose(rotations, -shaped.joints[..., 0, :]).points(targets.points)
     lead = places.shape[:-2]
-    positions = canonical.positions.expand(*lead, -1, -1)
-    confidence = canonical.confidence.expand(*lead, -1)
+    positions = canonical.positions[..., targets.keypoint, :].expand(*lead, -1, -1)
+    confidence = canonical.confidence[..., targets.keypoint].expand(*lead, -1)
     camera = camera.map(lambda x: x.expand(*lead, x.shape[-1]))
     pelvis = solve_translation(places, positions, confidence, camera, poses.pelvis)
     error = (camera.project(places + pelvis[..., None, :]) - positions).norm(dim=-1)
@@ -125,7 +146,7 @@ def place(
     size = (box[..., 2:] - box[..., :2]).amax(-1).clamp_min(1.0)
     relative = error / (weighting.error_share * size)[..., None]
     limited = relative.square() / (1 + relative.square() / weighting.robust**2)
-    params = BodyParams(poses.rotations, betas, expression, pelvis - shaped.joints[..., 0, :])
+    params = BodyParams(rotations, betas, expression, pelvis - shaped.joints[..., 0, :])
     return PlacedPoses(params, (confidence * error).sum(-1) / total, 0.5 * (confidence * limited).sum(-1))
 
 
@@ -137,7 +158,7 @@ def weighted_mean(
     camera: Camera,
     *,
     weighting: Weighting | None = None,
-    points: SkinnedPoints | None = None,
+    targets: KeypointTargets | None = None,
     generator: torch.Generator | None = None,
 ) -> PoseSamples:
     """Mean of samples, in chart coordinates, weighted by how well they reproject and how likely they are."""
@@ -147,7 +168,7 @@ def weighted_mean(
     hands = posterior.hands.sample_latent(0)
     hands = hands.new_zeros(len(latent), *hands.shape[1:])
     samples = posterior.decode(latent, hands)
-    energy = place(samples, body, keypoints, camera, points=points, weighting=weighting).energy
+    energy = place(samples, body, keypoints, camera, targets=targets, weighting=weighting).energy
     log_weight = -energy - weighting.likelihood * 0.5 * latent.square().sum(-1)
     weight = torch.softmax(log_weight, dim=0)
     chart = (weight[..., None] * posterior.body.from_latent(latent)).sum(0)
