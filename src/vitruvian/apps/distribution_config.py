@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vitruvian.errors import InputError
+
 
 @dataclass(frozen=True)
 class SamplePhotographs:
@@ -51,3 +53,9 @@ class LiftKeypoints:
     """Width and height in pixels, for keypoints without photographs. Without it: guessed from the keypoints."""
     seed: int = 0
     """Of the samples."""
+
+
+def require_samples(number: int) -> None:
+    """Raise `InputError` unless at least one sample per person is asked for."""
+    if number < 1:
+        raise InputError("at least one sample per person is needed", seen=number, hint="-n 25")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitruvian.apps.distribution_config import LiftKeypoints
+from vitruvian.apps.distribution_config import LiftKeypoints, require_samples
 from vitruvian.apps.inputs import Failure, InputOptions, gather
 from vitruvian.fits import config_json, package_version
 from vitruvian.keypoints.detectors import Detector
@@ -56,9 +56,10 @@ def lift_keypoints(
 
     Raises:
         OutputError: the output folder cannot be written; found out before anything else.
-        InputError: nothing was given, or the keypoint folder is missing.
+        InputError: fewer than one sample is asked for, nothing was given, or the keypoint folder is missing.
         WeightsError: the installation lacks the trained lifter.
     """
+    require_samples(config.n)
     folder = prepare_folder(config.out)
     options = InputOptions(config.keypoints, config.focal_px, config.image_size)
     gathered = gather(list(config.inputs), options, detector=detector, progress=progress)
