@@ -11,6 +11,7 @@ from vitruvian.apps.results import RunResults, require_renderer, write_pictures,
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import NoPersonError, VitruvianError
+from vitruvian.estimation.beliefs import PriorChoice
 from vitruvian.estimation.fit import fit, fit_views_of_one
 from vitruvian.estimation.views import views_of_one
 from vitruvian.fits import Fits, config_json
@@ -19,6 +20,7 @@ from vitruvian.fitting.lbfgs import LBFGS
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.people import People
 from vitruvian.output import prepare_folder
+from vitruvian.priors.published_vposer import read_published_vposer
 from vitruvian.progress import Progress, silent
 
 
@@ -27,6 +29,18 @@ def prior_name(config: FitPhotographs) -> str:
     if config.prior != "auto":
         return config.prior
     return "vposer" if config.schedule == "paper" else "flow"
+
+
+def prior_choice(config: FitPhotographs) -> PriorChoice:
+    """The prior with its weights, which are read here.
+
+    Raises:
+        WeightsError: the weights cannot be read.
+        UnsafeFileError: the file of weights asks to run code.
+        InputError: weights for a prior that has none.
+    """
+    vposer = None if config.prior_weights is None else read_published_vposer(config.prior_weights).vposer
+    return PriorChoice(prior_name(config), vposer, config.limits)
 
 
 def settings_of(config: FitPhotographs) -> Callable[[FitConfig], FitConfig]:
@@ -95,8 +109,10 @@ def fit_photographs(
         InputError: nothing was given, or the keypoint folder is missing.
         MissingPackageError: an optional package is needed.
         ModelFileError: the licensed body is not registered.
+        WeightsError: the weights of the prior cannot be read.
     """
     folder = prepare_folder(config.out)
+    prior = prior_choice(config)
     if config.pictures:
         require_renderer()
     clock = Stopwatch()
@@ -107,7 +123,7 @@ def fit_photographs(
         gathered = gather(config.inputs, options, detector=detector, progress=progress)
     people = views_of_one(gathered.people) if config.views else gathered.people
     with clock.step("fit"):
-        fits = _fit_people(body, people, config, progress)
+        fits = _fit_people(body, people, prior, config, progress)
     fits = replace(fits, config=config_json(config_of(config)))
     failures = (*gathered.failures, *_people_without_fit(fits))
     fits.save(folder / "fits.npz")
@@ -153,11 +169,14 @@ def config_of(config: FitPhotographs) -> dict[str, object]:
     values = asdict(config)
     values["inputs"] = [path.name for path in config.inputs]
     values["out"] = config.out.name
-    values["keypoints"] = None if config.keypoints is None else config.keypoints.name
+    for name in ("keypoints", "prior_weights"):
+        values[name] = None if values[name] is None else values[name].name
     return values
 
 
-def _fit_people(body: BodyModel, people: People, config: FitPhotographs, progress: Progress) -> Fits:
+def _fit_people(
+    body: BodyModel, people: People, prior: PriorChoice, config: FitPhotographs, progress: Progress
+) -> Fits:
     total, done = len(people), 0
 
     def advance(count: int) -> None:
@@ -166,7 +185,7 @@ def _fit_people(body: BodyModel, people: People, config: FitPhotographs, progres
         progress("fit", done, total)
 
     progress("fit", 0, total)
-    prior, settings = prior_name(config), settings_of(config)
+    settings = settings_of(config)
     if config.views:
         return fit_views_of_one(body, people, prior=prior, config=settings, progress=advance)
     return fit(body, people, prior=prior, config=settings, progress=advance)

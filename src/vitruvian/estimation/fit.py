@@ -9,7 +9,7 @@ import torch
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.estimation.arguments import PeopleLike, as_people
-from vitruvian.estimation.beliefs import Believed, assign_beliefs, belief_by_name
+from vitruvian.estimation.beliefs import Believed, PriorChoice, assign_beliefs, belief_by_name
 from vitruvian.estimation.views import fit_one_person
 from vitruvian.fits import Fits, body_name, config_json, package_version
 from vitruvian.fitting.fit import FitConfig, FittedPeople, fit_keypoints
@@ -31,7 +31,7 @@ def fit(
     camera: Camera | None = None,
     *,
     start: BodyPosterior | BodyParams | None = None,
-    prior: BodyPrior | str | None = None,
+    prior: BodyPrior | PriorChoice | str | None = None,
     config: Settings = None,
     progress: Advance | None = None,
 ) -> Fits:
@@ -44,7 +44,8 @@ def fit(
         start: what `regress` made of the same people, which is then start and prior; or parameters, one row per person;
             None chooses starts by what the prior is.
         prior: belief about body poses, or its name: `flow` (the default: the distribution that `regress` finds),
-            `vposer`, `mixture`, `hand-set`, `bending`, `none`.
+            `vposer`, `mixture`, `hand-set`, `bending`, `none`; or a `PriorChoice`, for weights of one's own and limits
+            of the joints.
         config: solver, stages, weights, or a function that changes those made for the prior.
         progress: called with the number of people done since the last call.
 
@@ -76,7 +77,12 @@ def fit(
 
 
 def fit_views_of_one(
-    body: BodyModel, people: People, *, prior: str = "flow", config: Settings = None, progress: Advance | None = None
+    body: BodyModel,
+    people: People,
+    *,
+    prior: PriorChoice | str = "flow",
+    config: Settings = None,
+    progress: Advance | None = None,
 ) -> Fits:
     """Fit one person to several pictures of the same moment; each of `people` is one view of them.
 
