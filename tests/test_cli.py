@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,9 @@ def test_export(name: str, tmp_path: Path, output) -> None:
     fits.save(tmp_path / "fits.npz")
     assert main(["export", str(tmp_path), str(tmp_path / name)]) == 0
     assert (tmp_path / name).stat().st_size > 1000
-    assert "2 people" in output()
+    text = output()
+    assert ("2 frames" if name.endswith((".npz", ".bvh")) else "2 people") in text
+    assert ("the betas are those of the body open:" in text) == name.endswith(".npz")
 
 
 def test_export_of_some_rows_and_of_nothing_known(tmp_path: Path, output) -> None:
@@ -135,6 +138,39 @@ def test_export_of_some_rows_and_of_nothing_known(tmp_path: Path, output) -> Non
     assert main(["export", str(tmp_path), str(tmp_path / "a.fbx")]) == 2
     assert ".fbx" in output()
     assert main(["export", str(tmp_path / "gone.npz"), str(path)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--rows", "99"], "there are no such rows seen 99 expected 0 to 2"),
+        (["--rows", "0", "3", "7"], "seen 3, 7"),
+        (["--rows=-1"], "seen -1"),
+        (["--frame-rate", "0"], "no possible frame rate"),
+        (["--frame-rate=-30"], "no possible frame rate"),
+        (["--frame-rate", "nan"], "no possible frame rate"),
+        (["--track", "4"], "there is no such track seen 4"),
+    ],
+)
+def test_impossible_choices_of_an_export_are_refused(
+    options: list[str], words: str, tmp_path: Path, output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted_people(tube_body(), 3).save(tmp_path / "fits.npz")
+    monkeypatch.setattr("vitruvian.exports.files.fitted_body", lambda fits: pytest.fail("work had started"))
+    assert main(["export", str(tmp_path), str(tmp_path / "motion.bvh"), *options]) == 2
+    assert words in output()
+    assert not (tmp_path / "motion.bvh").exists()
+
+
+def test_export_of_a_track_says_which_frames_are_missing(tmp_path: Path, output) -> None:
+    fits = fitted_people(open_body(num_shape=10, num_expression=10), 5)
+    fits = replace(fits, track=(1, 2, 1, 2, 1), frame=(3, 3, 4, 4, 8), picture=("a", "a", "b", "b", "c"))
+    fits.save(tmp_path / "fits.npz")
+    arguments = ["export", str(tmp_path), str(tmp_path / "motion.bvh")]
+    assert main(arguments) == 2
+    assert "--track" in output()
+    assert main([*arguments, "--track", "1"]) == 0
+    assert "3 frames between the first and the last have no fit and were left out: 5, 6, 7" in output()
 
 
 def test_body_info_and_convert(tmp_path: Path, output) -> None:

@@ -11,13 +11,23 @@ from tests.apps.people_files import true_keypoints, write_person
 from vitruvian.apps.demo import IMAGE_SIZE
 from vitruvian.apps.distribution_config import LiftKeypoints, SamplePhotographs
 from vitruvian.apps.lift import lift_keypoints
-from vitruvian.apps.sample import sample_photographs
+from vitruvian.apps.sample import SampledPeople, sample_photographs
 from vitruvian.bodies.model import BodyModel
+from vitruvian.errors import InputError
+from vitruvian.keypoints.canonical import CANONICAL, canonical_points
 
 
 @pytest.fixture(scope="module")
 def body() -> BodyModel:
     return vt.open_body(num_shape=10, num_expression=10)
+
+
+def _reprojection(people: SampledPeople, body: BodyModel) -> np.ndarray:
+    """Mean distance between the first person's keypoints and those of the poses, from scratch."""
+    seen = true_keypoints(body).to_format(CANONICAL)
+    points = people.pose(body, 0).points(canonical_points(body))
+    error = (vt.Camera.from_image_size(*IMAGE_SIZE).project(points) - seen.positions).norm(dim=-1)
+    return ((seen.confidence * error).sum(-1) / seen.confidence.sum()).numpy()
 
 
 def test_samples_are_written_with_the_mode_first(tmp_path: Path, body: BodyModel) -> None:
@@ -30,9 +40,10 @@ def test_samples_are_written_with_the_mode_first(tmp_path: Path, body: BodyModel
         assert arrays["body_pose"].shape == (1, 13, 21, 3)
         assert arrays["transl"].shape == (1, 13, 3)
         assert arrays["vertex_std_mm"].shape == (1, body.num_vertices)
-        log_prob, reprojection = arrays["log_prob"][0], arrays["reprojection_px"][0]
-        assert log_prob[0] == log_prob.max()
-        assert np.isfinite(reprojection).all()
+        for name in ("log_prob", "log_prob_hands", "log_prob_shape"):
+            densities = arrays[name][0].reshape(13, -1)
+            assert (densities[0] > densities[1:].max(0)).all(), name
+        np.testing.assert_allclose(arrays["reprojection_px"][0], _reprojection(outcome.people, body), atol=0.05)
         assert str(arrays["body"]).startswith("open:")
         assert arrays["betas"].shape == (1, 13, 10)
     posed = outcome.people.pose(body, 0)
@@ -65,6 +76,16 @@ def test_a_bad_file_does_not_stop_the_others(tmp_path: Path, body: BodyModel) ->
     assert [failure.name for failure in outcome.failures] == [bad.name]
     assert outcome.people is not None
     assert len(outcome.people) == 1
+
+
+@pytest.mark.parametrize("number", [0, -3])
+def test_no_samples_are_refused_before_anything_is_read(tmp_path: Path, number: int) -> None:
+    gone, out = (tmp_path / "gone.json",), tmp_path / "out"
+    with pytest.raises(InputError, match="at least one sample"):
+        sample_photographs(SamplePhotographs(gone, out, n=number))
+    with pytest.raises(InputError, match="at least one sample"):
+        lift_keypoints(LiftKeypoints(gone, out, n=number))
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("skeleton", ["openpose-body25", "h36m17"])

@@ -12,7 +12,7 @@ import torch
 from vitruvian.bodies.families import GENDERS, SMPLX_KEYPOINT_VERTICES
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
-from vitruvian.bodies.open_body import Quantised, open_body, read_open_body, replace_hand_basis
+from vitruvian.bodies.open_body import Quantised, open_body, read_open_body
 from vitruvian.bodies.saving import save_smplx_npz
 from vitruvian.bodies.skeletons import SMPLX
 from vitruvian.body_learning.training_poses import pose_of
@@ -249,20 +249,6 @@ def test_hand_components_are_orthonormal_and_mirror(body: BodyModel) -> None:
         torch.testing.assert_close(components @ components.T, torch.eye(45), atol=1e-4, rtol=0)
     flip = torch.tensor([1.0, -1.0, -1.0]).repeat(15)
     torch.testing.assert_close(body.hands.left_mean, body.hands.right_mean * flip, atol=0.08, rtol=0)
-
-
-def test_hand_basis_can_be_replaced(body: BodyModel) -> None:
-    mean, components = np.full(45, 0.1), np.eye(45)[:6]
-    new = replace_hand_basis(
-        body, left_mean=mean, left_components=components, right_mean=-mean, right_components=components
-    )
-    assert new.hands is not None
-    assert torch.allclose(new.hands.left_mean, torch.tensor(0.1))
-    assert new.hands.right_components.shape == (6, 45)
-    with pytest.raises(InputError, match="hand basis"):
-        replace_hand_basis(
-            body, left_mean=mean[:44], left_components=components, right_mean=mean, right_components=components
-        )
 
 
 # The card

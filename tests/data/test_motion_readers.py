@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitruvian.data.motion import Motion, euler_to_matrix, forward_kinematics
+from vitruvian.data.motion import euler_to_matrix, forward_kinematics
 from vitruvian.data.readers.asf_amc import read_amc, read_asf
 from vitruvian.data.readers.bvh import read_bvh
 from vitruvian.data.readers.cmu_expmap import read_cmu_expmap
@@ -184,18 +184,6 @@ def test_expmap_refuses_other_layouts(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "a.txt", np.zeros((2, 99)), delimiter=",")
     with pytest.raises(InputError, match="layout"):
         read_cmu_expmap(tmp_path / "a.txt", read_asf(tmp_path / "a.asf"))
-
-
-def test_frame_rate_is_reduced_by_whole_steps() -> None:
-    eye = torch.eye(3, dtype=torch.float64).expand(10, 1, 3, 3)
-    path = torch.arange(30, dtype=torch.float64).reshape(10, 3)
-    zero = torch.zeros(1, 3, dtype=torch.float64)
-    motion = Motion(("root",), (-1,), zero, zero, eye, path, 120.0)
-    slower = motion.at_rate(30)
-    assert slower.frame_rate == 30
-    torch.testing.assert_close(slower.root_positions, path[::4])
-    assert motion.at_rate(50).frame_rate == 60
-    assert motion.at_rate(200).num_frames == 10
 
 
 def test_forward_kinematics_of_a_chain(generator: torch.Generator) -> None:

@@ -1,5 +1,7 @@
 """The posterior record and its pose spaces, with an untrained network: laws hold whatever the weights are."""
 
+import math
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from vitruvian.keypoints.observations import Keypoints
 from vitruvian.priors.pose_spaces import PoseSpace
 from vitruvian.recovery.chart import BODY
 from vitruvian.recovery.network import NetworkConfig, PoseNetwork
-from vitruvian.recovery.posterior import BodyPosterior, infer
+from vitruvian.recovery.posterior import BodyPosterior, PoseSamples, infer
 from vitruvian.recovery.views import view_of
 
 PEOPLE = 3
@@ -65,6 +67,39 @@ def test_log_prob_of_rotations_is_that_of_their_latent(posterior: BodyPosterior,
     hands = torch.zeros(4, PEOPLE, 2, 6, dtype=torch.float64)
     poses = posterior.decode(latent, hands)
     torch.testing.assert_close(posterior.log_prob(poses.rotations), posterior.body.log_prob_of_latent(latent))
+
+
+def test_samples_say_the_density_of_each_part_and_no_sum(posterior: BodyPosterior, generator: torch.Generator) -> None:
+    samples = posterior.sample(50, generator=generator)
+    torch.testing.assert_close(samples.log_prob, posterior.log_prob(samples.rotations))
+    hands = posterior.hands.from_latent(samples.hand_latent)
+    torch.testing.assert_close(samples.log_prob_hands, posterior.log_prob_of_hands(hands))
+    z = (samples.betas - posterior.betas) / posterior.network.shape_std
+    gaussian = -0.5 * (z.square() + math.log(2 * math.pi)) - posterior.network.shape_std.log()
+    torch.testing.assert_close(samples.log_prob_shape, gaussian.sum(-1))
+    mode = posterior.mode()
+    assert (mode.log_prob_hands > samples.log_prob_hands.amax(0)).all()
+    assert (mode.log_prob_shape > samples.log_prob_shape.amax(0)).all()
+
+
+def test_turns_beyond_half_a_turn_count_as_the_shorter_ones(posterior: BodyPosterior) -> None:
+    """Both latents make one pose, so one density is said of it, whichever was drawn."""
+    base = torch.zeros(PEOPLE, 22, 3, dtype=torch.float64)
+    base[:, 0, 0], base[:, 3, 1] = 0.1, 0.2
+    long = base.clone()
+    long[:, 7, 2] = math.pi + 0.4
+    short = base.clone()
+    short[:, 7, 2] = 0.4 - math.pi
+    above = [BODY.parents[joint] for joint in range(1, 22)]
+
+    def poses(turns: torch.Tensor) -> PoseSamples:
+        chart = torch.cat((turns[:, :1], turns[:, 1:] - turns[:, above]), dim=1).flatten(1)
+        return posterior.decode(posterior.body.to_latent(chart), torch.zeros(PEOPLE, 2, 6, dtype=torch.float64))
+
+    torch.testing.assert_close(poses(long).rotations, poses(short).rotations)
+    assert not torch.allclose(poses(long).latent, poses(short).latent)
+    torch.testing.assert_close(poses(long).log_prob, poses(short).log_prob)
+    torch.testing.assert_close(poses(short).log_prob, posterior.body.log_prob_of_latent(poses(short).latent))
 
 
 def test_rotations_of_a_posterior_are_rotations(posterior: BodyPosterior, generator: torch.Generator) -> None:

@@ -22,13 +22,12 @@ from vitruvian.geometry.rotations import axis_angle_to_matrix
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.output import prepare_folder, replacing
 from vitruvian.progress import Progress, silent
-from vitruvian.view.render import render_meshes
+from vitruvian.view.render import BACKDROP, render_meshes
 
 PHOTOGRAPH = "grace_hopper.jpg"
 RENDERED = "rendered_person.png"
 IMAGE_SIZE = (720, 900)
 _SKIN = (0.86, 0.68, 0.57)
-_BACKDROP = (0.93, 0.93, 0.94)
 _POSE_DEG: Mapping[str, tuple[float, float, float]] = {
     "left_hip": (-18, 0, 4), "left_knee": (22, 0, 0), "right_hip": (8, 0, -4), "right_knee": (6, 0, 0),
     "spine1": (4, 0, 0), "spine3": (0, 8, 0), "head": (2, -12, 0), "left_shoulder": (0, -12, -62),
@@ -91,7 +90,7 @@ def render_true_person(body: BodyModel) -> TruePerson:
     """A person of known shape and pose before a camera."""
     posed = natural_person(body)
     camera = Camera.from_image_size(*IMAGE_SIZE)
-    picture = render_meshes(posed.mesh(), camera, colors=_SKIN, background=_BACKDROP, samples=24)
+    picture = render_meshes(posed.mesh(), camera, colors=_SKIN, background=BACKDROP, samples=24)
     return TruePerson(posed, camera, picture[..., :3])
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vitruvian.errors import InputError
+
 
 @dataclass(frozen=True)
 class SamplePhotographs:
@@ -55,3 +57,9 @@ class LiftKeypoints:
     """Of the samples."""
     overwrite: bool = False
     """Take away the results of an earlier run in the folder; without it such a folder is refused."""
+
+
+def require_samples(number: int) -> None:
+    """Raise `InputError` unless at least one sample per person is asked for."""
+    if number < 1:
+        raise InputError("at least one sample per person is needed", seen=number, hint="-n 25")

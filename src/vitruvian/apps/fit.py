@@ -13,7 +13,7 @@ from vitruvian.apps.run_folder import run_folder
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import NoPersonError, VitruvianError
-from vitruvian.estimation.beliefs import FLOW, default_prior
+from vitruvian.estimation.beliefs import FLOW, PriorChoice, default_prior
 from vitruvian.estimation.fit import fit, fit_views_of_one
 from vitruvian.estimation.verdicts import BAD
 from vitruvian.estimation.views import views_of_one
@@ -22,6 +22,7 @@ from vitruvian.fitting.config import FitConfig
 from vitruvian.fitting.lbfgs import LBFGS
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.people import People
+from vitruvian.priors.published_vposer import read_published_vposer
 from vitruvian.progress import Progress, silent
 from vitruvian.tensors import concatenate_records
 
@@ -32,6 +33,18 @@ def prior_name(config: FitPhotographs, body: BodyModel) -> str:
         return config.prior
     own = default_prior(body)
     return "vposer" if config.schedule == "paper" and own == FLOW else own
+
+
+def prior_choice(config: FitPhotographs, body: BodyModel) -> PriorChoice:
+    """The prior with its weights, which are read here.
+
+    Raises:
+        WeightsError: the weights cannot be read.
+        UnsafeFileError: the file of weights asks to run code.
+        InputError: weights for a prior that has none.
+    """
+    vposer = None if config.prior_weights is None else read_published_vposer(config.prior_weights).vposer
+    return PriorChoice(prior_name(config, body), vposer, config.limits)
 
 
 def settings_of(config: FitPhotographs) -> Callable[[FitConfig], FitConfig]:
@@ -100,6 +113,7 @@ def fit_photographs(
         InputError: nothing was given, or the keypoint folder is missing.
         MissingPackageError: an optional package is needed.
         ModelFileError: the licensed body is not registered.
+        WeightsError: the weights of the prior cannot be read.
     """
     with run_folder(config.out, overwrite=config.overwrite) as folder:
         if config.pictures:
@@ -107,12 +121,13 @@ def fit_photographs(
         clock = Stopwatch()
         with clock.step("load the body"):
             body = body if body is not None else load_body(config.body, gender=config.gender)
+        prior = prior_choice(config, body)
         options = InputOptions(config.keypoints, config.focal_px, config.image_size)
         with clock.step("find people"):
             gathered = gather(config.inputs, options, detector=detector, progress=progress)
         failures = list(gathered.failures)
         with clock.step("fit"):
-            people, fits = _fit_gathered(body, gathered, config, failures, progress)
+            people, fits = _fit_gathered(body, gathered, prior, config, failures, progress)
         failures += _people_without_fit(fits)
         fits.save(folder / "fits.npz")
         errors = {} if truth_error_mm is None else truth_error_mm(fits, body)
@@ -149,20 +164,30 @@ def config_of(config: FitPhotographs) -> dict[str, object]:
     values = asdict(config)
     values["inputs"] = [readable(path.name) for path in config.inputs]
     values["out"] = readable(config.out.name)
-    values["keypoints"] = None if config.keypoints is None else readable(config.keypoints.name)
+    for name in ("keypoints", "prior_weights"):
+        values[name] = None if values[name] is None else readable(values[name].name)
     return values
 
 
 def _fit_gathered(
-    body: BodyModel, gathered: Gathered, config: FitPhotographs, failures: list[Failure], progress: Progress
+    body: BodyModel,
+    gathered: Gathered,
+    prior: PriorChoice,
+    config: FitPhotographs,
+    failures: list[Failure],
+    progress: Progress,
 ) -> tuple[People, Fits]:
     """Everyone's fit. Where all together cannot be fitted, each picture is tried by itself, and set aside alone."""
     saved = config_json(config_of(config))
+
+    def fitted(people: People) -> Fits:
+        return replace(_fit_people(body, people, prior, config, progress), config=saved)
+
     if config.views:
         people = views_of_one(gathered.people)
-        return people, replace(_fit_people(body, people, config, progress), config=saved)
+        return people, fitted(people)
     try:
-        return gathered.people, replace(_fit_people(body, gathered.people, config, progress), config=saved)
+        return gathered.people, fitted(gathered.people)
     except VitruvianError:
         raise
     except Exception:
@@ -170,13 +195,15 @@ def _fit_gathered(
         for picture in gathered.pictures:
             with setting_aside(picture.name, failures, while_doing="fitting the people of this picture"):
                 some = gathered.people[gathered.people.rows_of(picture.identity)]
-                parts.append((some, replace(_fit_people(body, some, config, progress), config=saved)))
+                parts.append((some, fitted(some)))
         if not parts:
             raise
         return concatenate_records([people for people, _ in parts]), concatenate_records([fits for _, fits in parts])
 
 
-def _fit_people(body: BodyModel, people: People, config: FitPhotographs, progress: Progress) -> Fits:
+def _fit_people(
+    body: BodyModel, people: People, prior: PriorChoice, config: FitPhotographs, progress: Progress
+) -> Fits:
     total, done = len(people), 0
 
     def advance(count: int) -> None:
@@ -185,7 +212,7 @@ def _fit_people(body: BodyModel, people: People, config: FitPhotographs, progres
         progress("fit", done, total)
 
     progress("fit", 0, total)
-    prior, settings = prior_name(config, body), settings_of(config)
+    settings = settings_of(config)
     if config.views:
         return fit_views_of_one(body, people, prior=prior, config=settings, progress=advance)
     return fit(body, people, prior=prior, config=settings, progress=advance)

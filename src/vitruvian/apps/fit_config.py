@@ -25,6 +25,10 @@ class FitPhotographs:
     prior: Literal["auto", "flow", "vposer", "mixture", "hand-set", "bending", "none"] = "auto"
     """What poses are likely. flow: the distribution that a network finds for these keypoints; the others know no
     picture. auto: flow, or vposer with the published stages."""
+    prior_weights: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER|FILE")] = None
+    """A published VPoser for --prior vposer: the folder vposer_v1_0 or V02_05, or its snapshot. Without it our own."""
+    limits: bool = False
+    """Also hold every joint within its range of motion, whatever the prior."""
     views: bool = False
     """The pictures are views of one person at the same moment, from cameras that stand anywhere: fit one shape and one
     pose to all of them. Of several people in a picture the largest counts."""

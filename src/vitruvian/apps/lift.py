@@ -9,11 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitruvian.apps.distribution_config import LiftKeypoints
+from vitruvian.apps.distribution_config import LiftKeypoints, require_samples
 from vitruvian.apps.failures import Failure
 from vitruvian.apps.inputs import InputOptions, gather
 from vitruvian.apps.run_folder import run_folder
-from vitruvian.errors import InputError
 from vitruvian.fits import config_json, package_version
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.formats import get_format
@@ -59,11 +58,10 @@ def lift_keypoints(
 
     Raises:
         OutputError: the output folder cannot be written; found out before anything else.
-        InputError: nothing was given, or the keypoint folder is missing.
+        InputError: fewer than one sample is asked for, nothing was given, or the keypoint folder is missing.
         WeightsError: the installation lacks the trained lifter.
     """
-    if config.n < 0:
-        raise InputError("no such number of samples", seen=config.n, expected="0 or more", hint="-n 25")
+    require_samples(config.n)
     with run_folder(config.out, overwrite=config.overwrite) as folder:
         return _lift_into(folder, config, detector, progress)
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from vitruvian.apps.distribution_config import SamplePhotographs
+from vitruvian.apps.distribution_config import SamplePhotographs, require_samples
 from vitruvian.apps.failures import Failure, setting_aside
 from vitruvian.apps.inputs import Gathered, InputOptions, SourcePicture, gather
 from vitruvian.apps.results import LONGEST_SIDE_PX, require_renderer
@@ -19,7 +19,6 @@ from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.open_body import open_body
 from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.skeletons import SMPLX
-from vitruvian.errors import InputError
 from vitruvian.estimation.regress import regress
 from vitruvian.evaluation.metrics import MM
 from vitruvian.fits import config_json, package_version
@@ -38,6 +37,10 @@ from vitruvian.tensors import BatchRecord, concatenate_records
 from vitruvian.view.drawing import draw_keypoints, fit_within
 from vitruvian.view.render import heat_colors, overlay, sheet, turned_view
 
+_SAVED = (
+    "betas", "expression", "transl", "log_prob", "log_prob_hands", "log_prob_shape", "reprojection_px", "entropy",
+    "vertex_std_mm",
+)  # fmt: skip
 SCALE_MM = 150.0
 """Standard deviation of a vertex that is drawn in the last colour."""
 _DRAWN = 6
@@ -52,7 +55,9 @@ class SampledPeople(BatchRecord):
         betas: `(N, 1 + n, …)`; shapes vary too.
         expression: `(N, …)`, the same for all samples of a person.
         transl: `(N, 1 + n, 3)`, added after skinning; each pose stands where it explains the keypoints best.
-        log_prob: `(N, 1 + n)`, nats.
+        log_prob: `(N, 1 + n)`, of the body pose, nats.
+        log_prob_hands: `(N, 1 + n, 2)`, of left and right hand, nats.
+        log_prob_shape: `(N, 1 + n)`, of the shape, nats.
         reprojection_px: `(N, 1 + n)`.
         entropy: `(N,)`, nats: how unsure the network is of the body pose.
         vertex_std_mm: `(N, V)`, spread of each vertex about its mean over the samples, pelvis at the origin.
@@ -64,6 +69,8 @@ class SampledPeople(BatchRecord):
     expression: Float[Tensor, "person expression"]
     transl: Float[Tensor, "person sample 3"]
     log_prob: Float[Tensor, "person sample"]
+    log_prob_hands: Float[Tensor, "person sample 2"]
+    log_prob_shape: Float[Tensor, "person sample"]
     reprojection_px: Float[Tensor, "person sample"]
     entropy: Float[Tensor, "person"]
     vertex_std_mm: Float[Tensor, "person vertex"]
@@ -125,6 +132,8 @@ def sample_people(
         expression=params.expression[0],
         transl=params.transl.transpose(0, 1),
         log_prob=together.log_prob.T,
+        log_prob_hands=together.log_prob_hands.transpose(0, 1),
+        log_prob_shape=together.log_prob_shape.T,
         reprojection_px=placed.reprojection_px.T,
         entropy=posterior.entropy,
         vertex_std_mm=torch.stack(spreads),
@@ -148,12 +157,11 @@ def sample_photographs(
 
     Raises:
         OutputError: the output folder cannot be written; found out before anything else.
-        InputError: nothing was given, or the keypoint folder is missing.
+        InputError: fewer than one sample is asked for, nothing was given, or the keypoint folder is missing.
         MissingPackageError: an optional package is needed.
         WeightsError: the installation lacks the trained network.
     """
-    if config.n < 0:
-        raise InputError("no such number of samples", seen=config.n, expected="0 or more", hint="-n 25")
+    require_samples(config.n)
     with run_folder(config.out, overwrite=config.overwrite) as folder:
         if config.pictures:
             require_renderer()
@@ -192,10 +200,7 @@ def save_samples(
         people.transl,
     )
     arrays: dict[str, Any] = {name: _plain(value) for name, value in params.axis_angle_blocks(SMPLX).items()}
-    arrays |= {
-        name: _plain(getattr(people, name))
-        for name in ("betas", "expression", "transl", "log_prob", "reprojection_px", "entropy", "vertex_std_mm")
-    }
+    arrays |= {name: _plain(getattr(people, name)) for name in _SAVED}
     arrays |= {name: _plain(getattr(people.camera, name)) for name in ("focal_px", "center_px", "image_size")}
     arrays["image"] = np.array(seen.name, dtype=np.str_)
     arrays["picture"] = np.array(seen.picture, dtype=np.str_)

@@ -74,24 +74,6 @@ def read_open_body(folder: Any, gender: str) -> BodyModel:
     return _assemble(topology, shape, gender, hashlib.sha256((digest_a + digest_b).encode()).hexdigest()[:16])
 
 
-def replace_hand_basis(
-    model: BodyModel,
-    *,
-    left_mean: Float[np.ndarray, "45"],
-    left_components: Float[np.ndarray, "component 45"],
-    right_mean: Float[np.ndarray, "45"],
-    right_components: Float[np.ndarray, "component 45"],
-) -> BodyModel:
-    """The model with another hand basis (axis-angle, radians; the joints of each hand in SMPL-X order)."""
-    arrays = (left_mean, left_components, right_mean, right_components)
-    for array, ndim in zip(arrays, (1, 2, 1, 2), strict=True):
-        if np.ndim(array) != ndim or np.shape(array)[-1] != 45 or not np.isfinite(array).all():
-            raise InputError(
-                "not a hand basis", seen=np.shape(array), expected="finite (45,) means, (K, 45) components"
-            )
-    return replace(model, hands=HandBases(*(torch.as_tensor(np.asarray(a)).to(model.template) for a in arrays)))
-
-
 @dataclass(frozen=True, eq=False)
 class Quantised:
     """Directions stored as integers: `value = integers · scales`, one scale per direction (last axis)."""

@@ -47,9 +47,6 @@ class Skeleton:
                 return block
         raise InputError("unknown pose block", seen=name, expected=", ".join(b.name for b in self.blocks))
 
-    def has_block(self, name: str) -> bool:
-        return any(block.name == name for block in self.blocks)
-
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self.names)}

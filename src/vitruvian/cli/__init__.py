@@ -37,11 +37,9 @@ COMMANDS = {
     "evaluate synthetic": Command(
         "measure distribution, fits and views on synthetic people", "vitruvian.cli.distribution", "evaluate_synthetic"
     ),
-    "train flow": Command("train the pose distribution", "vitruvian.cli.distribution", "train_flow"),
-    "train lifter": Command("train the lifting of 2D skeletons", "vitruvian.cli.distribution", "train_lifter"),
-    "train baselines": Command(
-        "train what the distribution is compared with", "vitruvian.cli.distribution", "train_baselines"
-    ),
+    "train flow": Command("train the pose distribution", "vitruvian.cli.training", "flow"),
+    "train lifter": Command("train the lifting of 2D skeletons", "vitruvian.cli.training", "lifter"),
+    "train baselines": Command("train what the distribution is compared with", "vitruvian.cli.training", "baselines"),
     "train vposer": Command("train the pose prior on motion capture", "vitruvian.cli.training", "vposer"),
 }
 USAGE_ERROR = 2

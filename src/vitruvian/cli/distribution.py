@@ -1,4 +1,4 @@
-"""The commands `sample`, `lift`, `evaluate synthetic` and `train flow|lifter|baselines`."""
+"""The commands `sample`, `lift` and `evaluate synthetic`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -75,38 +75,3 @@ def _error_rows(scores: Mapping[str, Any], prefix: str = "") -> list[tuple[str, 
             else:
                 rows += _error_rows(value, f"{path} ")
     return rows
-
-
-def train_flow(arguments: list[str]) -> int:
-    """`vitruvian train flow`."""
-    from vitruvian.training.flow_data import TrainFlow, run_flow
-
-    config = tyro.cli(TrainFlow, prog="vitruvian train flow", args=arguments)
-    with Bars() as bars:
-        result = run_flow(config, report=lambda step, progress, values: bars("train", round(1000 * progress), 1000))
-    console.print(f"{result.steps} steps, weights in {config.output}", highlight=False)
-    return 0
-
-
-def train_lifter(arguments: list[str]) -> int:
-    """`vitruvian train lifter`."""
-    from vitruvian.training.flow_data import TrainLifter, run_lifter
-
-    config = tyro.cli(TrainLifter, prog="vitruvian train lifter", args=arguments)
-    with Bars() as bars:
-        result = run_lifter(config, report=lambda step, progress, values: bars("train", round(1000 * progress), 1000))
-    console.print(f"{result.steps} steps, weights in {config.output}", highlight=False)
-    return 0
-
-
-def train_baselines(arguments: list[str]) -> int:
-    """`vitruvian train baselines`."""
-    from vitruvian.training.flow_data import TrainBaselines, run_baselines
-
-    config = tyro.cli(TrainBaselines, prog="vitruvian train baselines", args=arguments)
-    with Bars() as bars:
-        result = run_baselines(
-            config, report=lambda step, progress, values: bars("train", round(1000 * progress), 1000)
-        )
-    console.print(f"{result.steps} steps, weights in {config.output}", highlight=False)
-    return 0

@@ -49,15 +49,6 @@ class Motion(TensorRecord):
             self.root_positions[selection], self.frame_rate,
         )  # fmt: skip
 
-    def at_rate(self, frame_rate: float) -> "Motion":
-        """Every n-th frame, so that the rate comes as near to `frame_rate` as whole steps allow, never below it."""
-        step = max(1, int(self.frame_rate / frame_rate + 1e-3))
-        thinned = self.frames(slice(None, None, step))
-        return Motion(
-            thinned.names, thinned.parents, thinned.offsets, thinned.tips, thinned.rotations, thinned.root_positions,
-            self.frame_rate / step,
-        )  # fmt: skip
-
     def world(self) -> tuple[Float[Tensor, "frame joint 3 3"], Float[Tensor, "frame joint 3"]]:
         """World rotation and world position of every joint (forward kinematics)."""
         return forward_kinematics(self.rotations, self.offsets, self.parents, self.root_positions)

@@ -9,7 +9,7 @@ import torch
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.estimation.arguments import PeopleLike, as_people
-from vitruvian.estimation.beliefs import Believed, assign_beliefs, belief_by_name
+from vitruvian.estimation.beliefs import Believed, PriorChoice, assign_beliefs, belief_by_name
 from vitruvian.estimation.second_chance import SecondChance, second_chances
 from vitruvian.estimation.verdicts import judged, signs_of
 from vitruvian.estimation.views import fit_one_person
@@ -37,7 +37,7 @@ def fit(
     camera: Camera | None = None,
     *,
     start: BodyPosterior | BodyParams | None = None,
-    prior: BodyPrior | str | None = None,
+    prior: BodyPrior | PriorChoice | str | None = None,
     config: Settings = None,
     second_chance: SecondChance | None = SecondChance(),  # noqa: B008, frozen
     progress: Advance | None = None,
@@ -51,7 +51,8 @@ def fit(
         start: what `regress` made of the same people, which is then start and prior; or parameters, one row per person;
             None chooses starts by what the prior is.
         prior: belief about body poses, or its name: `flow` (the default: the distribution that `regress` finds),
-            `vposer`, `mixture`, `hand-set`, `bending`, `none`.
+            `vposer`, `mixture`, `hand-set`, `bending`, `none`; or a `PriorChoice`, for weights of one's own and limits
+            of the joints.
         config: solver, stages, weights, or a function that changes those made for the prior.
         second_chance: who is fitted again from other starts; None leaves the first fits as they are. Fits from
             parameters, or under a prior of the caller's own, get none.
@@ -81,7 +82,7 @@ def fit(
     order = torch.cat([group.rows for group in groups]).argsort()
     first = concatenate_records(fitted)[order]
     names, notes = _names_of(groups, len(seen)), ("",) * len(seen)
-    if second_chance is not None and not isinstance(start, BodyParams) and (prior is None or prior in SEARCHED):
+    if second_chance is not None and not isinstance(start, BodyParams) and _searched(prior):
         better = second_chances(body, seen, first, settings=lambda own: _changed(own, config), config=second_chance)
         first, notes = better.fitted, better.notes
         names = tuple(again or name for again, name in zip(better.names, names, strict=True))
@@ -90,7 +91,12 @@ def fit(
 
 
 def fit_views_of_one(
-    body: BodyModel, people: People, *, prior: str = "flow", config: Settings = None, progress: Advance | None = None
+    body: BodyModel,
+    people: People,
+    *,
+    prior: PriorChoice | str = "flow",
+    config: Settings = None,
+    progress: Advance | None = None,
 ) -> Fits:
     """Fit one person to several pictures of the same moment; each of `people` is one view of them.
 
@@ -124,6 +130,13 @@ def plain_settings(config: FitConfig) -> dict[str, Any]:
     if is_dataclass(config.solver):
         values["solver"] = {"name": type(config.solver).__name__, **asdict(config.solver)}
     return values
+
+
+def _searched(prior: BodyPrior | PriorChoice | str | None) -> bool:
+    """Whether people who miss their keypoints are fitted again under other priors."""
+    if isinstance(prior, PriorChoice):
+        return prior.vposer is None and prior.name in (None, *SEARCHED)
+    return prior is None or prior in SEARCHED
 
 
 def _changed(own: FitConfig, config: Settings) -> FitConfig:

@@ -14,24 +14,43 @@ from vitruvian.errors import InputError
 from vitruvian.exports.axes import Y_UP_FROM_CAMERA, Z_UP_FROM_CAMERA, turn_params
 from vitruvian.exports.gltf import write_gltf
 from vitruvian.exports.motion import write_bvh
+from vitruvian.exports.sequences import one_motion, require_frame_rate, rows_of_track
 from vitruvian.fits import Fits
 from vitruvian.output import replacing
 
+MOTION_SUFFIXES = (".npz", ".bvh")
+"""Formats that hold the motion of one person, one row of the fits per frame."""
 
-def export(fits: Fits, path: Path | str, *, body: BodyModel | None = None, frame_rate: float = 30.0) -> Path:
+_FOREIGN_SHAPE = (
+    "The poses are those of the SMPL-X tree. The betas belong to the shape space named by shape_space, which is not "
+    "that of SMPL-X: a program that gives them to SMPL-X shows another person. There, leave the betas zero."
+)
+
+
+def export(
+    fits: Fits,
+    path: Path | str,
+    *,
+    body: BodyModel | None = None,
+    frame_rate: float = 30.0,
+    track: int | None = None,
+) -> Path:
     """Write the usable people of `fits`.
 
     - `.glb`: skinned meshes with skeleton and expression blend shapes (`vitruvian.exports.gltf`)
     - `.obj`, `.ply`: posed meshes, y up, the lowest point at y = 0
-    - `.npz`: motion as AMASS stores SMPL-X, z up, one frame per row
+    - `.npz`: motion of one person as AMASS stores SMPL-X, z up, one frame per row; `shape_space` says of which body,
+      `family:digest`, the betas are
     - `.bvh`: motion of one person, one frame per row, y up
 
     Args:
         body: the body that was fitted; None loads it again (the open body, or a file added by `vitruvian body add`).
         frame_rate: frames per second of motion files.
+        track: write this person of a sequence alone; None writes everyone, and in motion files the only one there is.
 
     Raises:
-        InputError: an unknown suffix, or nobody in `fits` is usable.
+        InputError: an unknown suffix, an impossible frame rate, no such track, nobody in `fits` is usable, or several
+            people for a motion file.
         ModelFileError: the body that was fitted is not there any more.
         OutputError: the file cannot be written.
     """
@@ -41,11 +60,21 @@ def export(fits: Fits, path: Path | str, *, body: BodyModel | None = None, frame
         raise InputError(
             "no such export format", seen=path.suffix or f"{path.name}, without a suffix", expected=", ".join(WRITERS)
         )
-    usable = fits[fits.usable]
+    require_frame_rate(frame_rate)
+    chosen = fits if track is None else rows_of_track(fits, track)
+    usable = chosen[chosen.usable]
     if not len(usable):
-        raise InputError("nobody to export: no fit is usable", seen=", ".join(sorted(set(fits.status))) or "no people")
+        seen = ", ".join(sorted(set(chosen.status))) or "no people"
+        raise InputError("nobody to export: no fit is usable", seen=seen)
+    if path.suffix.lower() in MOTION_SUFFIXES:
+        usable = one_motion(usable)
     writer(usable, body if body is not None else fitted_body(fits), path, frame_rate)
     return path
+
+
+def shapes_are_foreign(fits: Fits) -> bool:
+    """Whether the betas would be taken for those of SMPL-X by programs that read motion files, and are not."""
+    return fits.family == "open"
 
 
 def fitted_body(fits: Fits) -> BodyModel:
@@ -90,8 +119,12 @@ def _write_amass(fits: Fits, body: BodyModel, path: Path, frame_rate: float) -> 
         "gender": np.array(fits.gender),
         "mocap_frame_rate": np.array(frame_rate),
         "surface_model_type": np.array("smplx" if fits.family == "open" else fits.family),
+        "shape_space": np.array(fits.body),
+        "frame": np.array(fits.frame, dtype=np.int64),
         "root_orient": blocks["global_orient"],
     }
+    if shapes_are_foreign(fits):
+        arrays["note"] = np.array(_FOREIGN_SHAPE)
     if "body_pose" in blocks:
         arrays["pose_body"] = blocks["body_pose"]
     if hands:

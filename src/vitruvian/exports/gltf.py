@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from vitruvian.bodies.colours import body_colour
 from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.skinning import pose_features
 from vitruvian.errors import InputError
@@ -31,7 +32,6 @@ from vitruvian.geometry.meshes import vertex_normals
 from vitruvian.geometry.rotations import matrix_to_quaternion
 from vitruvian.output import replacing
 
-SKIN_COLOURS = {"neutral": (0.60, 0.74, 0.90), "female": (0.78, 0.77, 0.75), "male": (0.78, 0.77, 0.75)}
 _HALF_TURN_ABOUT_X = [1.0, 0.0, 0.0, 0.0]
 _SMALLEST_MORPH_M = 2e-6
 
@@ -248,7 +248,7 @@ def _coefficients(person: PosedBody) -> dict[str, list[float]]:
 
 
 def _material(model: BodyModel) -> dict[str, Any]:
-    srgb = np.array(SKIN_COLOURS.get(model.gender, SKIN_COLOURS["neutral"]))
+    srgb = np.array(body_colour(model.gender))
     linear = ((srgb + 0.055) / 1.055) ** 2.4
     return {
         "name": "skin",

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitruvian.bodies.model import BodyModel
-from vitruvian.errors import InputError
 from vitruvian.exports.axes import Y_UP_FROM_CAMERA, turn_params
+from vitruvian.exports.sequences import one_motion, require_frame_rate
 from vitruvian.fits import Fits
 from vitruvian.output import replacing
 
@@ -24,7 +24,7 @@ def write_bvh(
     frame_rate: float = 30.0,
     units_per_metre: float = CENTIMETRES_PER_METRE,
 ) -> Path:
-    """Write the rows of `fits` as the frames of one motion, in the order given.
+    """Write the usable rows of `fits` as the frames of one motion (see `one_motion`).
 
     BVH holds one skeleton, so the bone lengths are those of the mean shape; each frame keeps its own root position. The
     world is y-up; the rest pose is the T-pose of the body, in which all rotations are zero.
@@ -34,18 +34,11 @@ def write_bvh(
         units_per_metre: 100 writes centimetres, the custom of BVH.
 
     Raises:
-        InputError: no frames, or several people in one picture, which are not one motion.
+        InputError: no frames, several people, who are not one motion, or an impossible frame rate.
         OutputError: the file cannot be written.
     """
-    moments = list(zip(fits.image, fits.frame, strict=True))
-    if not moments:
-        raise InputError("no frames to write")
-    if len(set(moments)) != len(moments):
-        raise InputError(
-            "a BVH file holds the motion of one person",
-            seen=f"{len(moments)} people in {len(set(moments))} pictures",
-            hint="choose one person's rows: export(fits[rows], path)",
-        )
+    require_frame_rate(frame_rate)
+    fits = one_motion(fits)
     params = fits.params.to(dtype=torch.float64, device="cpu")
     body = body.to(dtype=torch.float64, device="cpu")
     joints = body.with_shape(params.betas, params.expression).joints

@@ -49,6 +49,9 @@ def place_in_view(
     The best similarity x ≈ a X + b of the plane, in complex numbers, gives the turn (the angle of a), the distance (its
     modulus) and the place (b). A prior for no turn decides where the weighted points say little.
 
+    For poses that are only like the person's: all points count as equally far away, so that a wrong limb moves the
+    person little. Where the pose and its turn are known, `recovery.estimates.solve_translation` is exact.
+
     Args:
         points: body points in the camera's orientation, about the root.
         positions: keypoints in pixels.

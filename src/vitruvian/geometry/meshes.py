@@ -39,14 +39,3 @@ def vertex_normals(
         total = total.index_add(-2, faces[:, corner], normals)
     eps = torch.finfo(vertices.dtype).tiny ** 0.5
     return total / total.norm(dim=-1, keepdim=True).clamp_min(eps)
-
-
-def barycentric_points(
-    vertices: Float[Tensor, "*batch vertex 3"],
-    faces: Int[Tensor, "face 3"],
-    face_ids: Int[Tensor, "point"],
-    barycentric: Float[Tensor, "point 3"],
-) -> Float[Tensor, "*batch point 3"]:
-    """Points on the surface, by face and barycentric coordinates."""
-    corners = vertices[..., faces[face_ids], :]
-    return (corners * barycentric[:, :, None].to(vertices.dtype)).sum(-2)

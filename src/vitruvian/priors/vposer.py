@@ -1,7 +1,7 @@
 """VPoser: a variational autoencoder of body poses with a latent Gaussian of 32 numbers (SMPLify-X, section 3.3)."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -178,8 +178,3 @@ def fill_strictly(network: nn.Module, tensors: dict[str, Tensor]) -> None:
     if problems:
         raise WeightsError("the weights do not fit the network", seen="; ".join(problems))
     network.load_state_dict(tensors)
-
-
-def settings_as_json(settings: VPoserSettings) -> str:
-    """Settings in the form that weight files carry."""
-    return json.dumps(asdict(settings))

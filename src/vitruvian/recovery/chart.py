@@ -79,7 +79,11 @@ def rotations_from_chart(
 def chart_from_rotations(
     rotations: Float[Tensor, "*batch 22 3 3"], base_world: Float[Tensor, "*batch 22 3 3"]
 ) -> Float[Tensor, "*batch 66"]:
-    """Chart coordinates of local rotations; the inverse of `rotations_from_chart` for turns below 180°."""
+    """Chart coordinates of local rotations; the inverse of `rotations_from_chart` for turns below 180°.
+
+    Several vectors make one rotation, apart by whole turns about its axis. The shortest is given; the others are left
+    out, also where a density over the coordinates is asked for that of a rotation.
+    """
     v = log_so3(world_rotations(rotations) @ base_world.transpose(-1, -2))
     above = v[..., _parent_rows(v.device), :]
     return torch.cat((v[..., :1, :], v[..., 1:, :] - above), dim=-2).flatten(-2)

@@ -64,6 +64,8 @@ def solve_translation(
 
     Minimises Σ w |f (X + t)_xy − (u − c) (Z + t_z)|², linear in t; a weak pull to `guess` decides where keypoints do
     not, and a translation that would put the body behind the camera is replaced by it.
+
+    For poses whose turn is known; `fitting.start.place_in_view` turns and places poses that only resemble the person.
     """
     rays = (positions - camera.center_px[..., None, :]) / camera.focal_px[..., None, :]
     one = torch.ones_like(rays[..., :1])

@@ -41,7 +41,11 @@ class PoseSamples(BatchRecord):
         pelvis: position of the pelvis in the camera frame, metres.
         latent: z of the body's flow.
         hand_latent: z of the hands' flow, left and right.
-        log_prob: log-likelihood of the poses of body and hands together, in nats (see `BodyPosterior.log_prob`).
+        log_prob: log-density of the body pose, nats: what `BodyPosterior.log_prob` says of these rotations.
+        log_prob_hands: log-density of the coefficients of left and right hand, nats, given the hands' keypoints.
+        log_prob_shape: log-density of the shape, nats, over standard deviations.
+
+    The three are densities over different numbers: they may be added, and must not be compared with each other.
     """
 
     rotations: Float[Tensor, "*batch 55 3 3"]
@@ -51,6 +55,8 @@ class PoseSamples(BatchRecord):
     latent: Float[Tensor, "*batch 66"]
     hand_latent: Float[Tensor, "*batch 2 component"]
     log_prob: Float[Tensor, "*batch"]
+    log_prob_hands: Float[Tensor, "*batch 2"]
+    log_prob_shape: Float[Tensor, "*batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,22 +139,27 @@ class BodyPosterior(BatchRecord):
             for side, space in enumerate(hand_spaces(hands.shape[-1]))
         ]
         lead = latent.shape[:-1]
+        shape = (self.betas if betas is None else betas).expand(*lead, -1)
         eyes = torch.eye(3, dtype=latent.dtype, device=latent.device).expand(*lead, 2, 3, 3)
         jaw = exp_so3(self.jaw).expand(*lead, 3, 3)[..., None, :, :]
         return PoseSamples(
             rotations=torch.cat((body, jaw, eyes, *fingers), dim=-3),
-            betas=(self.betas if betas is None else betas).expand(*lead, -1),
+            betas=shape,
             expression=self.expression.expand(*lead, -1),
             pelvis=self.pelvis.expand(*lead, 3),
             latent=latent,
             hand_latent=hand_latent,
-            log_prob=self.body.log_prob_of_latent(latent) + self.hands.log_prob_of_latent(hand_latent).sum(-1),
+            log_prob=self.log_prob(body),
+            log_prob_hands=self.hands.log_prob_of_latent(hand_latent),
+            log_prob_shape=self.log_prob_of_shape(shape),
         )
 
     def log_prob(self, rotations: Float[Tensor, "*sample batch joint 3 3"]) -> Float[Tensor, "*sample batch"]:
         """Log-likelihood of body poses: local rotations of 22 joints or more, of which the first 22 count.
 
-        Nats, density over the 66 chart coordinates in radians.
+        Nats, density over the 66 chart coordinates in radians. A bone turned from its base by v stands as if turned by
+        2π − |v| the other way; of these branches the one below half a turn counts and the others are left out. So this
+        is a lower bound, far below the truth only for poses that the flow reaches by more than half a turn.
         """
         if rotations.shape[-3] < NUM_BODY or rotations.shape[-4:-3] != self.context.shape[:1]:
             raise ShapeError(
@@ -163,6 +174,11 @@ class BodyPosterior(BatchRecord):
     ) -> Float[Tensor, "*sample batch 2"]:
         """Log-likelihood of the coefficients of left and right hand, in nats."""
         return self.hands.log_prob(coefficients)
+
+    def log_prob_of_shape(self, betas: Float[Tensor, "*sample batch shape"]) -> Float[Tensor, "*sample batch"]:
+        """Log-likelihood of shapes, nats: independent Gaussians about the estimate, in standard deviations."""
+        spread = self.network.shape_std.to(betas)
+        return torch.distributions.Normal(self.betas, spread, validate_args=False).log_prob(betas).sum(-1)
 
     def _chart(self, rotations: Float[Tensor, "*sample batch 22 3 3"]) -> Float[Tensor, "*sample batch 66"]:
         root = self.T_camera_view.transpose(-1, -2)[:, None] @ rotations[..., :1, :, :]

@@ -1,7 +1,7 @@
 """Learning the hand prior from recorded signs: statistics of both hands, and how well they describe unseen signs."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +88,3 @@ def _report(
     total = statistics.std.square().sum()
     explained = {c: float(statistics.std[:c].square().sum() / total) for c in (6, 12, 24)}
     return HandPriorReport(len(train), len(test), errors, float(share @ density), float(share @ flat), explained)
-
-
-def report_as_dict(report: HandPriorReport) -> dict[str, object]:
-    """The report as plain values, for a card."""
-    return asdict(report)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from vitruvian.bodies.colours import BODY_COLOURS
 from vitruvian.errors import InputError, ShapeError
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.meshes import Mesh
@@ -17,13 +18,13 @@ Colour: TypeAlias = str | Sequence[float] | np.ndarray | torch.Tensor
 Picture: TypeAlias = UInt8[np.ndarray, "height width channel"]
 
 COLOURS: dict[str, tuple[float, float, float]] = {
-    "neutral": (0.60, 0.74, 0.90),
-    "female": (0.78, 0.77, 0.75),
-    "male": (0.78, 0.77, 0.75),
+    **BODY_COLOURS,
     "mode": (0.95, 0.68, 0.73),
     "fit": (0.64, 0.84, 0.66),
 }
-"""sRGB colours by role: a gendered body is grey, a neutral one blue, the mode of a posterior pink, a fit green."""
+"""sRGB colours by role: bodies by gender, the mode of a posterior pink, a fit green."""
+BACKDROP = (0.93, 0.93, 0.94)
+"""Colour behind bodies that stand before no photograph."""
 
 
 def render_meshes(
@@ -108,7 +109,7 @@ def turned_view(
     angle_deg: float = 90.0,
     size: tuple[int, int] = (512, 512),
     colors: Colour | Sequence[Colour] | None = None,
-    background: Colour | None = (0.93, 0.93, 0.94),
+    background: Colour | None = BACKDROP,
     samples: int = 16,
     floor: bool = True,
 ) -> UInt8[np.ndarray, "height width 4"]:

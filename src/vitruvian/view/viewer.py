@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from vitruvian.bodies.colours import body_colour
 from vitruvian.bodies.model import PosedBody
 from vitruvian.errors import MissingPackageError, OutputError
 from vitruvian.geometry.cameras import Camera
-from vitruvian.view.render import COLOURS
 
 _BONE_COLOUR = (250, 190, 60)
 
@@ -60,7 +60,7 @@ class Viewer:
         vertices = picture.people.vertices.detach().cpu().numpy()
         faces = picture.people.model.faces.cpu().numpy()
         joints = picture.people.joints.detach().cpu().numpy()
-        colour = tuple(round(255 * c) for c in COLOURS.get(picture.people.model.gender, COLOURS["neutral"]))
+        colour = tuple(round(255 * c) for c in body_colour(picture.people.model.gender))
         parents = picture.people.model.skeleton.parents
         bones = [(parent, joint) for joint, parent in enumerate(parents) if parent >= 0]
         for person in range(len(vertices)):
