@@ -17,11 +17,11 @@ from synthetic_people import PeopleConfig, SyntheticPeople, draw_people
 from torch import Tensor
 
 import vitruvian as vt
-from vitruvian.apps.regress import FLOW_FIT, flow_prior, flow_start, regress
 from vitruvian.bodies.model import BodyModel
+from vitruvian.estimation.regress import FLOW_FIT, flow_prior, flow_start, regress
+from vitruvian.evaluation.metrics import mpjpe_mm, pa_error_mm, point_error_mm
 from vitruvian.fitting.fit import FittedPeople, fit_keypoints
 from vitruvian.fitting.parts import body_prior
-from vitruvian.metrics import mpjpe_mm, pa_error_mm, point_error_mm
 
 FAILURE_MM = 150.0
 HAND_JOINTS = ("wrist", "index", "middle", "pinky", "ring", "thumb")

@@ -17,10 +17,11 @@ import tyro
 from torch import Tensor
 
 import vitruvian as vt
-from vitruvian.apps.distribution_scores import Errors
-from vitruvian.apps.regress import FLOW_FIT, IN_VIEWS, flow_prior, flow_start
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
+from vitruvian.estimation.regress import FLOW_FIT, IN_VIEWS, flow_prior, flow_start
+from vitruvian.evaluation.distribution_scores import Errors
+from vitruvian.evaluation.metrics import MM, procrustes_align
 from vitruvian.fitting.fit import fit_keypoints
 from vitruvian.fitting.fit_views import ViewsConfig, fit_views
 from vitruvian.fitting.parts import body_prior
@@ -28,7 +29,6 @@ from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import exp_so3
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.targets import keypoint_targets
-from vitruvian.metrics import MM, procrustes_align
 from vitruvian.recovery.estimates import place
 from vitruvian.recovery.posterior import infer
 from vitruvian.recovery.weights import pose_network

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.open_body import open_body
-from vitruvian.bodies.training_poses import pose_of
+from vitruvian.body_learning.training_poses import pose_of
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.meshes import Mesh
 from vitruvian.view.render import render_meshes, sheet

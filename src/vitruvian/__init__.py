@@ -8,14 +8,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitruvian.apps.detect import detect
     from vitruvian.apps.fit import fit
-    from vitruvian.apps.regress import regress
     from vitruvian.bodies.loaders import load_body
     from vitruvian.bodies.model import BodyModel
     from vitruvian.bodies.open_body import open_body
     from vitruvian.bodies.params import BodyParams
     from vitruvian.errors import VitruvianError
+    from vitruvian.estimation.detect import detect
+    from vitruvian.estimation.regress import regress
     from vitruvian.exports.files import export
     from vitruvian.fits import Fit, Fits, load_fits
     from vitruvian.geometry.cameras import Camera
@@ -33,7 +33,7 @@ _HOME = {
     "Fits": "vitruvian.fits",
     "Keypoints": "vitruvian.keypoints.observations",
     "VitruvianError": "vitruvian.errors",
-    "detect": "vitruvian.apps.detect",
+    "detect": "vitruvian.estimation.detect",
     "export": "vitruvian.exports.files",
     "fit": "vitruvian.apps.fit",
     "load_body": "vitruvian.bodies.loaders",
@@ -41,7 +41,7 @@ _HOME = {
     "open_body": "vitruvian.bodies.open_body",
     "read_image": "vitruvian.keypoints.images",
     "read_keypoints": "vitruvian.keypoints.openpose",
-    "regress": "vitruvian.apps.regress",
+    "regress": "vitruvian.estimation.regress",
     "write_keypoints": "vitruvian.keypoints.openpose",
 }
 

@@ -18,11 +18,11 @@ from vitruvian.apps.fit_config import FitPhotographs
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import open_body
 from vitruvian.errors import InputError, MissingPackageError, OutputError
+from vitruvian.evaluation.metrics import pa_error_mm
 from vitruvian.fits import load_fits
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.images import Photograph
 from vitruvian.keypoints.observations import Keypoints, PeopleInImage
-from vitruvian.metrics import pa_error_mm
 
 
 @pytest.fixture(scope="module")

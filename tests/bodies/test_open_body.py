@@ -15,7 +15,7 @@ from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import Quantised, open_body, read_open_body, replace_hand_basis
 from vitruvian.bodies.saving import save_smplx_npz
 from vitruvian.bodies.skeletons import SMPLX
-from vitruvian.bodies.training_poses import pose_of
+from vitruvian.body_learning.training_poses import pose_of
 from vitruvian.errors import InputError, ModelFileError
 
 FOLDER = files("vitruvian") / "resources" / "open_body"
@@ -345,8 +345,8 @@ def test_rounding_stays_within_its_bound(generator: torch.Generator) -> None:
 def test_a_small_body_is_learnt_from_the_build_package(tmp_path: Path) -> None:
     pytest.importorskip("anny")
     pytest.importorskip("mediapipe")
-    from vitruvian.bodies.open_body_learning import learn_open_body
-    from vitruvian.bodies.open_body_people import LearnBodyConfig
+    from vitruvian.body_learning.open_body import learn_open_body
+    from vitruvian.body_learning.people import LearnBodyConfig
 
     steps = []
     config = LearnBodyConfig(

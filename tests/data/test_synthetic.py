@@ -10,9 +10,9 @@ from vitruvian.bodies.open_body import open_body
 from vitruvian.data.detector_errors import EXACT_DETECTOR, ErrorModel, detect
 from vitruvian.data.synthetic import PoseLibrary, SyntheticConfig, SyntheticPeople
 from vitruvian.errors import InputError
+from vitruvian.evaluation.metrics import procrustes_align
 from vitruvian.geometry.rotations import exp_so3
 from vitruvian.keypoints.canonical import canonical_format
-from vitruvian.metrics import procrustes_align
 
 PLAIN = SyntheticConfig(errors=EXACT_DETECTOR, pose_noise=0.0, recombine=0.0, mirror=0.0, redefine=False)
 

@@ -9,6 +9,7 @@ from tests.fitting.seen_people import SeenPeople, seen_people
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import open_body
 from vitruvian.errors import InputError
+from vitruvian.evaluation.metrics import pa_error_mm
 from vitruvian.fitting.config import FitConfig
 from vitruvian.fitting.fit import fit_keypoints
 from vitruvian.fitting.parts import body_prior
@@ -16,7 +17,6 @@ from vitruvian.fitting.solution import Status
 from vitruvian.fitting.stages import DEFAULT_SCHEDULE
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.observations import Keypoints
-from vitruvian.metrics import pa_error_mm
 
 
 @pytest.fixture(scope="module")

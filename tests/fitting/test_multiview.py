@@ -6,6 +6,7 @@ import torch
 from tests.fitting.seen_people import seen_people
 from vitruvian.bodies.open_body import open_body
 from vitruvian.errors import InputError
+from vitruvian.evaluation.metrics import pa_error_mm
 from vitruvian.fitting.config import FitConfig
 from vitruvian.fitting.fit import fit_keypoints
 from vitruvian.fitting.fit_views import fit_views
@@ -13,7 +14,6 @@ from vitruvian.fitting.fitter import Fitter
 from vitruvian.fitting.multiview import MultiViewProblem, MultiViewState
 from vitruvian.fitting.stages import DEFAULT_SCHEDULE
 from vitruvian.keypoints.observations import Keypoints
-from vitruvian.metrics import pa_error_mm
 
 
 def test_gradient_of_coupled_views_equals_autograd() -> None:

@@ -11,17 +11,17 @@ from PIL import Image
 
 from vitruvian.apps.fit import FitOutcome, fit_photographs
 from vitruvian.apps.fit_config import Demo, FitPhotographs
-from vitruvian.apps.progress import Progress, silent
 from vitruvian.apps.results import require_renderer
 from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.open_body import open_body
 from vitruvian.errors import MissingPackageError
+from vitruvian.evaluation.metrics import pa_error_mm
 from vitruvian.fits import Fits
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import axis_angle_to_matrix
 from vitruvian.keypoints.detectors import Detector
-from vitruvian.metrics import pa_error_mm
 from vitruvian.output import prepare_folder, replacing
+from vitruvian.progress import Progress, silent
 from vitruvian.view.render import render_meshes
 
 PHOTOGRAPH = "grace_hopper.jpg"

@@ -51,23 +51,3 @@ class LiftKeypoints:
     """Width and height in pixels, for keypoints without photographs. Without it: guessed from the keypoints."""
     seed: int = 0
     """Of the samples."""
-
-
-@dataclass(frozen=True)
-class EvaluateSynthetic:
-    """Measure the pose distribution, fits and several views on synthetic people in held-out poses."""
-
-    count: int = 1000
-    """Number of people."""
-    samples: int = 100
-    """Samples of each person's distribution."""
-    seed: int = 1
-    """Of every random number."""
-    quick: bool = False
-    """150 people, 25 samples, fewer fits."""
-    baselines: Path | None = None
-    """Weights of the baselines, from `vitruvian train baselines`; left out if not given."""
-    fit: bool = True
-    """Also fit the people, and people in several views."""
-    json: Path | None = None
-    """File for the figures."""

@@ -8,17 +8,23 @@ from pathlib import Path
 
 import torch
 
-from vitruvian.apps.beliefs import Belief, belief_by_name, belief_of_posterior, refit_portraits, stand_on_unseen_legs
 from vitruvian.apps.fit_config import FitPhotographs
 from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, gather
-from vitruvian.apps.multiview import fit_one_person, views_of_one
-from vitruvian.apps.progress import Progress, silent
-from vitruvian.apps.regress import FLOW_FIT
 from vitruvian.apps.results import RunResults, require_renderer, write_pictures, write_run_report
+from vitruvian.apps.views import views_of_one
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.errors import InputError, NoPersonError, VitruvianError
+from vitruvian.estimation.beliefs import (
+    Belief,
+    belief_by_name,
+    belief_of_posterior,
+    refit_portraits,
+    stand_on_unseen_legs,
+)
+from vitruvian.estimation.regress import FLOW_FIT
+from vitruvian.estimation.views import fit_one_person
 from vitruvian.fits import Fits, body_name, config_json, package_version
 from vitruvian.fitting.fit import FitConfig, fit_keypoints
 from vitruvian.fitting.lbfgs import LBFGS
@@ -28,6 +34,7 @@ from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.observations import Keypoints, PeopleInImage
 from vitruvian.output import prepare_folder
+from vitruvian.progress import Progress, silent
 from vitruvian.recovery.posterior import BodyPosterior
 from vitruvian.tensors import concatenate_records, stack_records
 

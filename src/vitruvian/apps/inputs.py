@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from vitruvian.apps.progress import Progress, silent
 from vitruvian.errors import InputError, NoPersonError, VitruvianError
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.detectors import Detector, MediaPipeDetector
 from vitruvian.keypoints.images import IMAGE_SUFFIXES, Photograph, image_files, read_image
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.openpose import image_stem, keypoint_files, read_keypoints
+from vitruvian.progress import Progress, silent
 
 _MARGIN = 1.05
 

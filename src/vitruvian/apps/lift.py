@@ -11,12 +11,12 @@ from torch import Tensor
 
 from vitruvian.apps.distribution_config import LiftKeypoints
 from vitruvian.apps.inputs import Failure, InputOptions, gather
-from vitruvian.apps.progress import Progress, silent
-from vitruvian.apps.regress import repeated
+from vitruvian.estimation.regress import repeated
 from vitruvian.fits import config_json, package_version
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.formats import get_format
 from vitruvian.output import prepare_folder, replacing
+from vitruvian.progress import Progress, silent
 from vitruvian.recovery.lifter import lift, shipped_lifter
 from vitruvian.tensors import TensorRecord, concatenate_records
 

@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from vitruvian.apps.inputs import Failure, SourcePicture
-from vitruvian.apps.progress import Progress, silent
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import MissingPackageError
 from vitruvian.exports.gltf import write_gltf
@@ -21,6 +20,7 @@ from vitruvian.geometry.meshes import Mesh
 from vitruvian.keypoints.images import read_image
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.output import prepare_folder, replacing
+from vitruvian.progress import Progress, silent
 from vitruvian.view.drawing import draw_keypoints, fit_within
 from vitruvian.view.render import overlay, turned_view
 from vitruvian.view.report import Report, ReportFailure, ReportPerson, ReportPicture, write_report

@@ -13,20 +13,20 @@ from torch import Tensor
 
 from vitruvian.apps.distribution_config import SamplePhotographs
 from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, gather
-from vitruvian.apps.progress import Progress, silent
-from vitruvian.apps.regress import people_and_cameras, repeated
 from vitruvian.apps.results import LONGEST_SIDE_PX
 from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.open_body import open_body
 from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.skeletons import SMPLX
+from vitruvian.estimation.regress import people_and_cameras, repeated
+from vitruvian.evaluation.metrics import MM
 from vitruvian.fits import config_json, package_version
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.meshes import Mesh
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.images import read_image
-from vitruvian.metrics import MM
 from vitruvian.output import prepare_folder, replacing
+from vitruvian.progress import Progress, silent
 from vitruvian.recovery.estimates import place
 from vitruvian.recovery.network import PoseNetwork
 from vitruvian.recovery.posterior import BodyPosterior, infer

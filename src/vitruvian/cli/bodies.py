@@ -89,7 +89,7 @@ def convert(arguments: list[str]) -> int:
 
 def learn(arguments: list[str]) -> int:
     """`vitruvian body learn`."""
-    from vitruvian.bodies.open_body_learning import LearnBodyConfig, learn_open_body
+    from vitruvian.body_learning.open_body import LearnBodyConfig, learn_open_body
 
     @dataclass(frozen=True)
     class Learn(LearnBodyConfig):

@@ -46,8 +46,8 @@ def evaluate_synthetic(arguments: list[str]) -> int:
     """`vitruvian evaluate synthetic`."""
     from rich.table import Table
 
-    from vitruvian.apps import evaluate
-    from vitruvian.apps.distribution_config import EvaluateSynthetic
+    from vitruvian.evaluation import evaluate
+    from vitruvian.evaluation.config import EvaluateSynthetic
 
     config = tyro.cli(EvaluateSynthetic, prog="vitruvian evaluate synthetic", args=arguments)
     with Bars() as bars:

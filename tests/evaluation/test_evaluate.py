@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitruvian.apps.distribution_config import EvaluateSynthetic
-from vitruvian.apps.distribution_scores import DistributionScorer, SampleSet, correlation
-from vitruvian.apps.evaluate import evaluate_synthetic
-from vitruvian.apps.fit_scores import average_rotations
-from vitruvian.apps.held_out import draw_well_seen, held_out_people
 from vitruvian.bodies.open_body import open_body
+from vitruvian.evaluation.config import EvaluateSynthetic
+from vitruvian.evaluation.distribution_scores import DistributionScorer, SampleSet, correlation
+from vitruvian.evaluation.evaluate import evaluate_synthetic
+from vitruvian.evaluation.fit_scores import average_rotations
+from vitruvian.evaluation.held_out import draw_well_seen, held_out_people
 from vitruvian.geometry.rotations import exp_so3
 from vitruvian.recovery.losses import RestJoints
 

@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from vitruvian.bodies.hand_bases import synergy_hand_basis
-from vitruvian.bodies.landmark_tables import LandmarkTables
-from vitruvian.bodies.learning import LinearSpace, LocalCorrectives
 from vitruvian.bodies.open_body import TOPOLOGY_FILE, Quantised, shape_file
-from vitruvian.bodies.open_body_people import Topology
 from vitruvian.bodies.skeletons import SMPLX
+from vitruvian.body_learning.hand_bases import synergy_hand_basis
+from vitruvian.body_learning.landmark_tables import LandmarkTables
+from vitruvian.body_learning.learning import LinearSpace, LocalCorrectives
+from vitruvian.body_learning.people import Topology
 from vitruvian.errors import OutputError
 
 

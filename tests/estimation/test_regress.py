@@ -6,13 +6,13 @@ import torch
 import vitruvian as vt
 from tests.apps.people_files import true_keypoints
 from vitruvian.apps.demo import IMAGE_SIZE, natural_person
-from vitruvian.apps.regress import PriorStrength, flow_prior, flow_start, people_and_cameras, regress
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import InputError
+from vitruvian.estimation.regress import PriorStrength, flow_prior, flow_start, people_and_cameras, regress
+from vitruvian.evaluation.metrics import mpjpe_mm, pa_error_mm
 from vitruvian.fitting.fit import fit_keypoints
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.observations import Keypoints, PeopleInImage
-from vitruvian.metrics import mpjpe_mm, pa_error_mm
 from vitruvian.recovery.estimates import Weighting, place, solve_translation, weighted_mean
 from vitruvian.recovery.posterior import BodyPosterior
 

@@ -7,9 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitruvian.bodies.families import GENDERS, SMPLX_KEYPOINT_VERTICES
-from vitruvian.bodies.joint_rings import joint_rings
-from vitruvian.bodies.landmark_tables import LandmarkTables, face_landmark_tables
-from vitruvian.bodies.learning import (
+from vitruvian.bodies.skeletons import SMPLX
+from vitruvian.body_learning.card import make_card, measure_body, write_card
+from vitruvian.body_learning.joint_rings import joint_rings
+from vitruvian.body_learning.landmark_tables import LandmarkTables, face_landmark_tables
+from vitruvian.body_learning.learning import (
     LinearSpace,
     fit_joint_regressor,
     fit_pose_correctives,
@@ -17,8 +19,7 @@ from vitruvian.bodies.learning import (
     influence_from_weights,
     principal_components,
 )
-from vitruvian.bodies.open_body_card import make_card, measure_body, write_card
-from vitruvian.bodies.open_body_people import (
+from vitruvian.body_learning.people import (
     SEGMENTS,
     LearnBodyConfig,
     Progress,
@@ -29,11 +30,10 @@ from vitruvian.bodies.open_body_people import (
     posed_batches,
     sample_people,
 )
-from vitruvian.bodies.open_body_writing import LearntBody, write_body
-from vitruvian.bodies.registration_posing import RegistrationPoser, smoothing_operator
-from vitruvian.bodies.registrations_anny import AnnySource, RestBodies
-from vitruvian.bodies.skeletons import SMPLX
-from vitruvian.bodies.training_poses import random_rotations
+from vitruvian.body_learning.registration_posing import RegistrationPoser, smoothing_operator
+from vitruvian.body_learning.registrations_anny import AnnySource, RestBodies
+from vitruvian.body_learning.training_poses import random_rotations
+from vitruvian.body_learning.writing import LearntBody, write_body
 
 
 def learn_open_body(config: LearnBodyConfig, *, progress: Progress = no_progress) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import torch
 
+from vitruvian.evaluation.metrics import best_of, coverage, mpjpe_mm, pa_error_mm, pck, point_error_mm, procrustes_align
 from vitruvian.geometry.rotations import exp_so3
-from vitruvian.metrics import best_of, coverage, mpjpe_mm, pa_error_mm, pck, point_error_mm, procrustes_align
 
 
 def test_procrustes_undoes_a_similarity(generator: torch.Generator) -> None:

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from vitruvian.apps.held_out import held_out_people
 from vitruvian.bodies.model import BodyModel
+from vitruvian.evaluation.held_out import held_out_people
+from vitruvian.evaluation.metrics import mpjpe_mm, pa_error_mm
 from vitruvian.keypoints.formats import get_format
-from vitruvian.metrics import mpjpe_mm, pa_error_mm
 from vitruvian.recovery.lifter import LIFTED_FORMATS, shipped_lifter
 from vitruvian.training.lifter import SkeletonSource
 

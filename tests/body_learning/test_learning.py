@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitruvian.bodies.learning import (
+from vitruvian.bodies.skeletons import SMPLX, Skeleton
+from vitruvian.bodies.skinning import blend_skin, forward_kinematics, pose_features
+from vitruvian.body_learning.learning import (
     PosedRegistrations,
     fit_joint_regressor,
     fit_pose_correctives,
@@ -16,11 +18,9 @@ from vitruvian.bodies.learning import (
     project,
     rest_offsets,
 )
-from vitruvian.bodies.registration_posing import RegistrationPoser, TwistSegment, make_poser, twist_angle
-from vitruvian.bodies.rest_pose import local_rotations, t_pose_joints, t_pose_rotations
-from vitruvian.bodies.skeletons import SMPLX, Skeleton
-from vitruvian.bodies.skinning import blend_skin, forward_kinematics, pose_features
-from vitruvian.bodies.training_poses import axis_turn, mirror, pose_of, random_rotations
+from vitruvian.body_learning.registration_posing import RegistrationPoser, TwistSegment, make_poser, twist_angle
+from vitruvian.body_learning.rest_pose import local_rotations, t_pose_joints, t_pose_rotations
+from vitruvian.body_learning.training_poses import axis_turn, mirror, pose_of, random_rotations
 from vitruvian.errors import InputError
 
 pytest.importorskip("scipy")

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitruvian.apps.distribution_scores import Errors, mean_errors
-from vitruvian.apps.held_out import draw_well_seen, held_out_people
-from vitruvian.apps.progress import Progress, silent
-from vitruvian.apps.regress import FLOW_FIT, IN_VIEWS, flow_prior, flow_start
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.data.detector_errors import ErrorModel
 from vitruvian.data.synthetic import SyntheticBatch
+from vitruvian.estimation.regress import FLOW_FIT, IN_VIEWS, flow_prior, flow_start
+from vitruvian.evaluation.distribution_scores import Errors, mean_errors
+from vitruvian.evaluation.held_out import draw_well_seen, held_out_people
 from vitruvian.fitting.fit import FitConfig, fit_keypoints
 from vitruvian.fitting.fit_views import ViewsConfig, fit_views
 from vitruvian.fitting.parts import body_prior
+from vitruvian.progress import Progress, silent
 from vitruvian.recovery.estimates import place
 from vitruvian.recovery.losses import RestJoints
 from vitruvian.recovery.network import PoseNetwork

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitruvian.apps.distribution_config import EvaluateSynthetic
-from vitruvian.apps.distribution_scores import (
+from vitruvian.bodies.model import BodyModel
+from vitruvian.bodies.open_body import open_body
+from vitruvian.data.synthetic import SyntheticBatch
+from vitruvian.evaluation.config import EvaluateSynthetic
+from vitruvian.evaluation.distribution_scores import (
     DistributionScorer,
     DistributionScores,
     Errors,
@@ -18,13 +21,10 @@ from vitruvian.apps.distribution_scores import (
     correlation,
     mean_errors,
 )
-from vitruvian.apps.fit_scores import score_fits
-from vitruvian.apps.held_out import draw_well_seen, held_out_people
-from vitruvian.apps.lift_scores import score_lifters
-from vitruvian.apps.progress import Progress, silent
-from vitruvian.bodies.model import BodyModel
-from vitruvian.bodies.open_body import open_body
-from vitruvian.data.synthetic import SyntheticBatch
+from vitruvian.evaluation.fit_scores import score_fits
+from vitruvian.evaluation.held_out import draw_well_seen, held_out_people
+from vitruvian.evaluation.lift_scores import score_lifters
+from vitruvian.progress import Progress, silent
 from vitruvian.recovery.baselines import ChartModel
 from vitruvian.recovery.chart import NUM_BODY, rotations_from_chart
 from vitruvian.recovery.estimates import Weighting, weighted_mean

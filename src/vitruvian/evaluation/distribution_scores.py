@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitruvian.bodies.skeletons import BODY_JOINTS, BODY_PARENTS
-from vitruvian.metrics import MM, coverage, mpjpe_mm, pa_error_mm
+from vitruvian.evaluation.metrics import MM, coverage, mpjpe_mm, pa_error_mm
 from vitruvian.recovery.chart import NUM_BODY
 from vitruvian.recovery.losses import RestJoints, joints_about_pelvis
 

@@ -9,13 +9,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitruvian.bodies.families import SMPLX_KEYPOINT_VERTICES
-from vitruvian.bodies.joint_rings import joint_rings
-from vitruvian.bodies.learning import PosedRegistrations, fit_joint_regressor
-from vitruvian.bodies.registration_posing import RegistrationPoser, TwistSegment, make_poser, smoothing_operator
-from vitruvian.bodies.registrations_anny import AdultSampling, AnnySource, RestBodies
-from vitruvian.bodies.rest_pose import local_rotations, t_pose_joints, t_pose_rotations
 from vitruvian.bodies.skeletons import SMPLX
 from vitruvian.bodies.skinning import forward_kinematics
+from vitruvian.body_learning.joint_rings import joint_rings
+from vitruvian.body_learning.learning import PosedRegistrations, fit_joint_regressor
+from vitruvian.body_learning.registration_posing import RegistrationPoser, TwistSegment, make_poser, smoothing_operator
+from vitruvian.body_learning.registrations_anny import AdultSampling, AnnySource, RestBodies
+from vitruvian.body_learning.rest_pose import local_rotations, t_pose_joints, t_pose_rotations
 
 Progress = Callable[[str, float], None]
 """Called with the name of the step at work and the share of it that is done."""

@@ -5,12 +5,12 @@ import torch
 
 import vitruvian as vt
 from tests.fitting.seen_people import SeenPeople, seen_people
-from vitruvian.apps.beliefs import BELOW_THE_CHEST, LEGS, belief_by_name, portraits
-from vitruvian.apps.regress import FLOW_FIT
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.skeletons import BODY_JOINTS, MANO_LEFT
 from vitruvian.errors import InputError
+from vitruvian.estimation.beliefs import BELOW_THE_CHEST, LEGS, belief_by_name, portraits
+from vitruvian.estimation.regress import FLOW_FIT
 from vitruvian.keypoints.observations import Keypoints
 
 OTHERS = ("heel", "toe", "thumb", "index", "middle", "ring", "pinky", "hand")

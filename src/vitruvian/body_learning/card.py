@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitruvian.bodies.learning import LinearSpace, PosedRegistrations, project
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import read_open_body
-from vitruvian.bodies.open_body_people import (
+from vitruvian.bodies.skeletons import SMPLX
+from vitruvian.bodies.skinning import blend_skin, forward_kinematics, pose_features
+from vitruvian.body_learning.learning import LinearSpace, PosedRegistrations, project
+from vitruvian.body_learning.people import (
     BodyPoser,
     LearnBodyConfig,
     Registrations,
@@ -25,12 +27,10 @@ from vitruvian.bodies.open_body_people import (
     sample_adults,
     to_t_pose,
 )
-from vitruvian.bodies.open_body_writing import LearntBody
-from vitruvian.bodies.registration_posing import RegistrationPoser
-from vitruvian.bodies.registrations_anny import AnnySource, RestBodies
-from vitruvian.bodies.skeletons import SMPLX
-from vitruvian.bodies.skinning import blend_skin, forward_kinematics, pose_features
-from vitruvian.bodies.training_poses import random_rotations
+from vitruvian.body_learning.registration_posing import RegistrationPoser
+from vitruvian.body_learning.registrations_anny import AnnySource, RestBodies
+from vitruvian.body_learning.training_poses import random_rotations
+from vitruvian.body_learning.writing import LearntBody
 from vitruvian.errors import OutputError
 
 COMPONENTS_MEASURED = 16
@@ -297,7 +297,7 @@ so that the knee of a short body would bend in its thigh; they lie {source_mm["m
 on average, the {slider} {source_mm["worst_joint_mean"]:.1f} mm.
 
 Posing errors are distances from the smooth posing that the correctives were learnt from (see
-`vitruvian.bodies.registration_posing`), over poses that fill the whole natural range of every joint at once.
+`vitruvian.body_learning.registration_posing`), over poses that fill the whole natural range of every joint at once.
 The configuration and all figures are in `card.json`.
 """
 

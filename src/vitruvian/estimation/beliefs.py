@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from vitruvian.apps.regress import FLOW_FIT, IN_VIEWS, flow_prior, flow_start, regress
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.skeletons import BODY_JOINTS, SMPLX
 from vitruvian.data.pose_selection import LEG
 from vitruvian.errors import InputError
+from vitruvian.estimation.regress import FLOW_FIT, IN_VIEWS, flow_prior, flow_start, regress
 from vitruvian.fitting.config import FitConfig
 from vitruvian.fitting.fit import fit_keypoints
 from vitruvian.fitting.fitter import FittedPeople

@@ -1,0 +1,1 @@
+"""All that only builds the open body: registrations, learning, landmarks, writing."""

@@ -1,0 +1,1 @@
+"""Measuring: held-out people, scores and the benchmarks made of them."""
