@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitruvian.assets.torch_files import differences, listed
 from vitruvian.errors import WeightsError
 from vitruvian.recovery.encoders.protocol import needed_pixels
 from vitruvian.recovery.views import View
@@ -133,18 +134,11 @@ def load_torchvision(network: ResNet, tensors: Mapping[str, Tensor]) -> None:
         WeightsError: anything else is missing, left over, or of another shape; all differences are listed.
     """
     given = {n: t for n, t in tensors.items() if network.fc is not None or n not in _CLASSIFIER}
-    own = network.state_dict()
-    problems = [f"missing {name}" for name in own if name not in given]
-    problems += [f"unexpected {name}" for name in given if name not in own]
-    problems += [
-        f"{name}: {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in given and given[name].shape != own[name].shape
-    ]
+    problems = differences(network.state_dict(), given)
     if problems:
         raise WeightsError(
             "the tensors are not those of this residual network",
-            seen="; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else ""),
+            seen=listed(problems),
             expected="a state dict of torchvision's layout",
         )
     network.load_state_dict(given)
