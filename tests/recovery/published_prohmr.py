@@ -34,6 +34,9 @@ def checkpoint(
         net += "transform_net."
         passed = len(range(layer % 2, SIZE, 2))
         tensors |= {f"{norm}initialized": torch.tensor(True), f"{norm}log_scale": draw(SIZE), f"{norm}shift": draw(SIZE)}
+        coupling = f"flow.flow._transform._transforms.{3 * layer + 2}."
+        tensors[f"{coupling}identity_features"] = torch.arange(layer % 2, SIZE, 2)
+        tensors[f"{coupling}transform_features"] = torch.arange(1 - layer % 2, SIZE, 2)
         triangle = SIZE * (SIZE - 1) // 2
         tensors |= {f"{linear}lower_entries": draw(triangle, spread=0.03), f"{linear}upper_entries": draw(triangle, spread=0.03)}
         tensors |= {f"{linear}unconstrained_upper_diag": draw(SIZE), f"{linear}bias": draw(SIZE)}

@@ -110,6 +110,7 @@ def test_every_difference_is_reported(tensors: dict[str, Tensor], tmp_path: Path
     del broken["backbone.layer1.0.conv1.weight"]
     broken["flow.fc_head.layers.2.bias"] = torch.zeros(12, dtype=torch.float64)
     broken["discriminator.more"] = torch.zeros(1)
+    broken["flow.flow._transform._transforms.5.identity_features"] = torch.arange(0, SIZE, 2)
     broken["surprise"] = torch.zeros(1)
     torch.save(broken, tmp_path / "broken.pt")
     with pytest.raises(WeightsError) as caught:
@@ -117,6 +118,7 @@ def test_every_difference_is_reported(tensors: dict[str, Tensor], tmp_path: Path
     for problem in (
         "unexpected surprise",
         "flow: missing 1.bias",
+        "flow: rows of 5.identity_features",
         "backbone: missing layer1.0.conv1.weight",
         "fc_head: layers.2.bias: (12,) instead of (13,)",
         "discriminator: unexpected more",

@@ -33,6 +33,7 @@ _BACKBONE = re.compile(r"^backbone\.")
 _IGNORED = re.compile(r"^smpl\.|^initialized$|^backbone\.fc\.|^flow\.(?:flow\.)?_distribution\.")
 """The body model, marks that training has begun, the classifier of ImageNet, buffers of the base distribution."""
 
+_MASK = re.compile(r"(\d+)\.(identity|transform)_features")
 _HEAD_LAYERS = {"layers.0": "enter", "layers.2": "leave"}
 _HEAD_MEANS = {"init_betas": "mean_betas", "init_cam": "mean_camera"}
 _CRITIC_LAYERS = {
@@ -144,13 +145,26 @@ def _fill(network: ImageNetwork, part: str, given: dict[str, Tensor]) -> list[st
         names = {f"{theirs}.{t}": f"{ours}.{t}" for theirs, ours in _HEAD_LAYERS.items() for t in ("weight", "bias")}
         shaped = {n: t.flatten() if n in _HEAD_MEANS else t for n, t in given.items()}
         return _load(network.head, shaped, names | _HEAD_MEANS, part, kept=("shape_std",))
+    given, problems = _without_masks(given, network.config.flow.num_features)
     expected = _published_flow_shapes(network)
-    problems = [f"flow: {problem}" for problem in differences(expected, given)]
+    problems += [f"flow: {problem}" for problem in differences(expected, given)]
     if not problems:
         own = network.flow.state_dict()
         mapped = flow_from_published(given, network.config.flow.num_layers)
         network.flow.load_state_dict({name: mapped.get(name, own[name]).to(own[name].dtype) for name in own})
     return problems
+
+
+def _without_masks(given: dict[str, Tensor], size: int) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors without the rows that each coupling passes and shifts, and those rows that are not as published."""
+    problems = []
+    for name, rows in given.items():
+        found = _MASK.fullmatch(name)
+        if found:
+            first = (int(found[1]) // 3 + (found[2] == "transform")) % 2
+            if rows.tolist() != list(range(first, size, 2)):
+                problems.append(f"flow: rows of {name}")
+    return {name: tensor for name, tensor in given.items() if not _MASK.fullmatch(name)}, problems
 
 
 def _fill_backbone(network: ImageNetwork, given: dict[str, Tensor]) -> list[str]:
