@@ -18,10 +18,11 @@ from torch import Tensor
 
 import vitruvian as vt
 from vitruvian.bodies.model import BodyModel
-from vitruvian.estimation.regress import FLOW_FIT, flow_prior, flow_start, regress
+from vitruvian.estimation.regress import FLOW_FIT, flow_prior, placed_mode, regress
 from vitruvian.evaluation.metrics import mpjpe_mm, pa_error_mm, point_error_mm
 from vitruvian.fitting.fit import FittedPeople, fit_keypoints
 from vitruvian.fitting.parts import body_prior
+from vitruvian.keypoints.people import People
 
 FAILURE_MM = 150.0
 HAND_JOINTS = ("wrist", "index", "middle", "pinky", "ring", "thumb")
@@ -70,13 +71,15 @@ def fit_people(body: BodyModel, people: SyntheticPeople, prior: str) -> FittedPe
     """Fit with a pose prior by name; `flow` takes start and prior of each person from the regressed distribution."""
     if prior != "flow":
         return fit_keypoints(body, people.keypoints, people.camera, prior=body_prior(prior, body.skeleton))
-    posterior = regress(people.keypoints, people.camera)
+    seen = People.in_picture(people.keypoints, people.camera)
+    posterior = regress(seen)
+    placed = placed_mode(posterior, body, seen)
     return fit_keypoints(
         body,
         people.keypoints,
         people.camera,
-        prior=flow_prior(posterior, body, people.keypoints, people.camera),
-        start=flow_start(posterior, body, people.keypoints, people.camera),
+        prior=flow_prior(posterior, body, seen, placed),
+        start=placed.params,
         config=FLOW_FIT,
     )
 

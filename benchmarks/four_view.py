@@ -19,7 +19,7 @@ from torch import Tensor
 import vitruvian as vt
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
-from vitruvian.estimation.regress import FLOW_FIT, IN_VIEWS, flow_prior, flow_start
+from vitruvian.estimation.regress import FLOW_FIT, IN_VIEWS, flow_prior, placed_mode
 from vitruvian.evaluation.distribution_scores import Errors
 from vitruvian.evaluation.metrics import MM, procrustes_align
 from vitruvian.fitting.fit import fit_keypoints
@@ -28,8 +28,8 @@ from vitruvian.fitting.parts import body_prior
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import exp_so3
 from vitruvian.keypoints.observations import Keypoints
+from vitruvian.keypoints.people import People
 from vitruvian.keypoints.targets import keypoint_targets
-from vitruvian.recovery.estimates import place
 from vitruvian.recovery.posterior import infer
 from vitruvian.recovery.weights import pose_network
 
@@ -125,10 +125,11 @@ def main(config: FourViewConfig) -> None:
     camera = recording.camera.map(lambda x: x.flatten(0, 1))
     posterior = infer(network, flat, camera)
     everything = slice(0, 4)
-    mode = place(posterior.mode(), body, flat, camera).params
+    seen = People.in_picture(flat, camera)
+    placed = placed_mode(posterior, body, seen)
+    mode = start = placed.params
     out["mode"] = asdict(errors(body, mode, recording, everything))
-    start = flow_start(posterior, body, flat, camera)
-    prior = flow_prior(posterior, body, flat, camera)
+    prior = flow_prior(posterior, body, seen, placed)
     single = fit_keypoints(body, flat, camera, config=FLOW_FIT, prior=prior, start=start).params
     out["fit, flow"] = asdict(errors(body, single, recording, everything))
     vposer = fit_keypoints(body, flat, camera, prior=body_prior("vposer", body.skeleton)).params
@@ -144,7 +145,7 @@ def main(config: FourViewConfig) -> None:
             keypoints,
             cameras,
             config=ViewsConfig(fit=FLOW_FIT),
-            prior=flow_prior(chosen, body, flat[rows], camera[rows], strength=IN_VIEWS),
+            prior=flow_prior(chosen, body, seen[rows], placed[rows], strength=IN_VIEWS),
             start=start[rows],
         )
         params = found.params.map(lambda x: x.flatten(0, 1))

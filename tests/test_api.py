@@ -9,8 +9,8 @@ import pytest
 import vitruvian
 
 NAMES = [
-    "BodyModel", "BodyParams", "BodyPosterior", "Camera", "Fit", "Fits", "Keypoints", "VitruvianError", "detect",
-    "export", "fit", "load_body", "load_fits", "open_body", "read_image", "read_keypoints", "regress",
+    "BodyModel", "BodyParams", "BodyPosterior", "Camera", "Fit", "Fits", "Keypoints", "People", "VitruvianError",
+    "detect", "export", "fit", "load_body", "load_fits", "open_body", "read_image", "read_keypoints", "regress",
     "write_keypoints",
 ]  # fmt: skip
 

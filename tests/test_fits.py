@@ -32,7 +32,10 @@ def test_file_has_the_documented_entries(body: BodyModel, tmp_path: Path) -> Non
         "global_orient": (3, 3), "body_pose": (3, 21, 3), "jaw_pose": (3, 3), "leye_pose": (3, 3), "reye_pose": (3, 3),
         "left_hand_pose": (3, 15, 3), "right_hand_pose": (3, 15, 3), "betas": (3, 10), "expression": (3, 6),
         "transl": (3, 3), "focal_px": (3, 2), "center_px": (3, 2), "image_size": (3, 2), "image": (3,), "person": (3,),
-        "frame": (3,), "status": (3,), "cost": (3,), "reprojection_px": (3,), "body": (), "gender": (), "version": (),
+        "frame": (3,), "status": (3,), "cost": (3,), "reprojection_px": (3,),
+        "reprojection_body_px": (3,), "reprojection_hands_px": (3,), "reprojection_face_px": (3,), "picture": (3,),
+        "track": (3,), "person_gender": (3,), "source": (3,), "prior": (3,), "verdict": (3,), "reason": (3,),
+        "body": (), "gender": (), "version": (),
         "config": (),
     }  # fmt: skip
 

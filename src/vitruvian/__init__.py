@@ -8,13 +8,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitruvian.apps.fit import fit
     from vitruvian.bodies.loaders import load_body
     from vitruvian.bodies.model import BodyModel
     from vitruvian.bodies.open_body import open_body
     from vitruvian.bodies.params import BodyParams
     from vitruvian.errors import VitruvianError
     from vitruvian.estimation.detect import detect
+    from vitruvian.estimation.fit import fit
     from vitruvian.estimation.regress import regress
     from vitruvian.exports.files import export
     from vitruvian.fits import Fit, Fits, load_fits
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vitruvian.keypoints.images import read_image
     from vitruvian.keypoints.observations import Keypoints
     from vitruvian.keypoints.openpose import read_keypoints, write_keypoints
+    from vitruvian.keypoints.people import People
     from vitruvian.recovery.posterior import BodyPosterior
 
 _HOME = {
@@ -32,10 +33,11 @@ _HOME = {
     "Fit": "vitruvian.fits",
     "Fits": "vitruvian.fits",
     "Keypoints": "vitruvian.keypoints.observations",
+    "People": "vitruvian.keypoints.people",
     "VitruvianError": "vitruvian.errors",
     "detect": "vitruvian.estimation.detect",
     "export": "vitruvian.exports.files",
-    "fit": "vitruvian.apps.fit",
+    "fit": "vitruvian.estimation.fit",
     "load_body": "vitruvian.bodies.loaders",
     "load_fits": "vitruvian.fits",
     "open_body": "vitruvian.bodies.open_body",
@@ -53,6 +55,7 @@ __all__ = [
     "Fit",
     "Fits",
     "Keypoints",
+    "People",
     "VitruvianError",
     "detect",
     "export",

@@ -1,8 +1,9 @@
 """The fitted people of one run as one record, and the file `fits.npz` that keeps them."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, overload
@@ -16,10 +17,11 @@ from vitruvian.assets import read_arrays
 from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.skeletons import FLAME, MANO_LEFT, MANO_RIGHT, SMPL, SMPLH, SMPLX, Skeleton
-from vitruvian.errors import InputError, ModelFileError
+from vitruvian.errors import InputError, ModelFileError, ShapeError
 from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.people import NO_TRACK
 from vitruvian.output import replacing
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord, TensorRecord, column, shared
 
 UNUSABLE = ("failed", "no_evidence")
 """Statuses of people who have no fit; every other status means a usable one."""
@@ -35,6 +37,10 @@ def package_version() -> str:
         return "0"
 
 
+PARTS = ("body", "hands", "face")
+"""Parts of a person whose reprojection errors are told apart."""
+
+
 @dataclass(frozen=True, eq=False)
 class Fit(TensorRecord):
     """One fitted person; the attributes are those of `Fits`, for one row."""
@@ -43,10 +49,18 @@ class Fit(TensorRecord):
     camera: Camera
     cost: Float[Tensor, ""]
     reprojection_px: Float[Tensor, ""]
+    reprojection_parts_px: Float[Tensor, "part"]
     status: str
     image: str
+    picture: str
     person: int
     frame: int
+    track: int
+    person_gender: str
+    source: str
+    prior: str
+    verdict: str
+    reason: str
 
     @property
     def usable(self) -> bool:
@@ -54,16 +68,19 @@ class Fit(TensorRecord):
 
 
 @dataclass(frozen=True, eq=False)
-class Fits(TensorRecord):
+class Fits(BatchRecord):
     """People fitted in one run, one row each; `fits[i]` is one person, slices, lists and masks give several.
+
+    The columns from `image` to `source` are those of `People`. Where a column is not given, it is filled with what
+    nothing is known of.
 
     Attributes:
         params: rotations, shape, expression and translation; the translation places the person in the camera frame.
         camera: the camera that took the picture of each person.
         cost: value of the objective at the end.
-        reprojection_px: root mean square distance between seen and projected keypoints, weighted by confidence.
+        reprojection_px: mean distance between seen and projected keypoints, weighted by confidence.
         status: how each fit ended: `converged`, `iteration_limit`, `stalled` (usable), `failed`, `no_evidence`.
-        image: name of the picture or keypoint file.
+        image: name of the picture or keypoint file, for people to read.
         person: number of the person within the picture.
         frame: number of the picture within a sequence; 0 where there is none.
         skeleton: joints that the rotations belong to.
@@ -71,21 +88,52 @@ class Fits(TensorRecord):
         gender: gender of the body model.
         config: the configuration of the run, as JSON.
         version: version of the package that made the fits.
+        reprojection_parts_px: `(N, 3)`, the same distance over the keypoints of body, hands and face alone; NaN where
+            none of a part was seen.
+        picture: identity of the picture: its path relative to the inputs of the run.
+        track: number of the person within a sequence; -1 where nobody was followed.
+        person_gender: what is known of the person's shape space; "" for nothing.
+        source: where the keypoints came from.
+        prior: the belief under which the row was fitted.
+        verdict: `good`, `doubtful` or `bad`, from what can be seen of the fit; "" where it was not judged.
+        reason: why, in words.
     """
 
     params: BodyParams
     camera: Camera
     cost: Float[Tensor, "person"]
     reprojection_px: Float[Tensor, "person"]
-    status: tuple[str, ...]
-    image: tuple[str, ...]
-    person: tuple[int, ...]
-    frame: tuple[int, ...]
-    skeleton: Skeleton
-    body: str
-    gender: str = "neutral"
-    config: str = "{}"
-    version: str = ""
+    status: tuple[str, ...] = column()
+    image: tuple[str, ...] = column()
+    person: tuple[int, ...] = column()
+    frame: tuple[int, ...] = column()
+    skeleton: Skeleton = shared()
+    body: str = shared()
+    gender: str = shared(default="neutral")
+    config: str = shared(default="{}")
+    version: str = shared(default="")
+    reprojection_parts_px: Float[Tensor, "person part"] | None = None
+    picture: tuple[str, ...] = column(default=())
+    track: tuple[int, ...] = column(default=())
+    person_gender: tuple[str, ...] = column(default=())
+    source: tuple[str, ...] = column(default=())
+    prior: tuple[str, ...] = column(default=())
+    verdict: tuple[str, ...] = column(default=())
+    reason: tuple[str, ...] = column(default=())
+
+    def __post_init__(self) -> None:
+        count = len(self.status)
+        for name, filling in _FILLINGS.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, (filling,) * count)
+        if not any(self.picture):
+            object.__setattr__(self, "picture", self.image)
+        if self.reprojection_parts_px is None:
+            parts = torch.full_like(self.reprojection_px, math.nan)[:, None].repeat(1, len(PARTS))
+            object.__setattr__(self, "reprojection_parts_px", parts)
+        lengths = {name: len(getattr(self, name)) for name in (*_COLUMNS, *_FILLINGS)}
+        if any(length != count for length in lengths.values()):
+            raise ShapeError("columns of different lengths", seen=lengths, expected=f"{count} rows")
 
     def __len__(self) -> int:
         return len(self.status)
@@ -95,18 +143,11 @@ class Fits(TensorRecord):
     @overload
     def __getitem__(self, index: slice | Sequence[int] | Tensor) -> "Fits": ...
     def __getitem__(self, index: Any) -> "Fit | Fits":
-        if isinstance(index, int):
-            row = range(len(self))[index]
-            tensors = (self.params[row], self.camera[row], self.cost[row], self.reprojection_px[row])
-            return Fit(*tensors, self.status[row], self.image[row], self.person[row], self.frame[row])
-        kept = torch.arange(len(self))[index].tolist()
-        return replace(
-            self.map(lambda x: x[kept]),
-            status=tuple(self.status[row] for row in kept),
-            image=tuple(self.image[row] for row in kept),
-            person=tuple(self.person[row] for row in kept),
-            frame=tuple(self.frame[row] for row in kept),
-        )
+        if not isinstance(index, int):
+            return super().__getitem__(index)
+        row = range(len(self))[index]
+        values = {f.name: getattr(self, f.name) for f in fields(Fit)}
+        return Fit(**{name: value[row] for name, value in values.items()})
 
     def __iter__(self) -> Iterator[Fit]:
         return (self[row] for row in range(len(self)))
@@ -125,10 +166,17 @@ class Fits(TensorRecord):
         """The fitted people, posed, in their camera frames.
 
         Raises:
-            InputError: the body is not of the family that was fitted.
+            InputError: the body is not of the family that was fitted, or its shape space is another.
         """
         if body.skeleton != self.skeleton:
             raise InputError("these people were fitted with another body", seen=body.family, expected=self.family)
+        if body_name(body) != self.body:
+            raise InputError(
+                "shapes of one body mean other shapes on another",
+                seen=f"{body_name(body)}, {body.gender}",
+                expected=f"{self.body}, {self.gender}",
+                hint="load_body(family, gender=fits.gender), with the file that was fitted",
+            )
         params = self.params.to(dtype=body.dtype, device=body.device)
         return body.with_shape(params.betas, params.expression).with_pose(params.rotations, params.transl)
 
@@ -149,6 +197,8 @@ class Fits(TensorRecord):
         def plain(values: Tensor) -> np.ndarray:
             return values.detach().cpu().to(torch.float32).numpy()
 
+        parts = self.reprojection_parts_px
+        assert parts is not None
         blocks = self.params.axis_angle_blocks(self.skeleton)
         return {
             **{name: plain(values) for name, values in blocks.items()},
@@ -164,6 +214,8 @@ class Fits(TensorRecord):
             "status": np.array(self.status, dtype=np.str_),
             "cost": plain(self.cost),
             "reprojection_px": plain(self.reprojection_px),
+            **{f"reprojection_{part}_px": plain(parts[:, k]) for k, part in enumerate(PARTS)},
+            **{name: np.array(getattr(self, name), dtype=_kind(filling)) for name, filling in _FILLINGS.items()},
             "body": np.array(self.body),
             "gender": np.array(self.gender),
             "version": np.array(self.version or package_version()),
@@ -211,9 +263,38 @@ def load_fits(path: Path | str) -> Fits:
         gender=str(words["gender"]),
         config=str(words["config"]),
         version=str(words["version"]),
+        reprojection_parts_px=_parts(arrays, count, name),
+        **{key: _optional_column(arrays, key, count, name) for key in _FILLINGS},
     )
 
 
+def _parts(arrays: Any, count: int, name: str) -> Tensor | None:
+    keys = [f"reprojection_{part}_px" for part in PARTS]
+    if not all(key in arrays for key in keys):
+        return None
+    columns = [torch.from_numpy(np.asarray(arrays[key], dtype=np.float32)) for key in keys]
+    if any(tuple(column.shape) != (count,) for column in columns):
+        raise _no_fits(name, f"{', '.join(keys)} of other lengths than cost")
+    return torch.stack(columns, dim=-1)
+
+
+def _optional_column(arrays: Any, key: str, count: int, name: str) -> tuple[Any, ...]:
+    if key not in arrays:
+        return ()
+    values = np.asarray(arrays[key])
+    if values.shape != (count,):
+        raise _no_fits(name, f"{key} of shape {values.shape}, expected ({count},)")
+    return tuple(type(_FILLINGS[key])(value) for value in values)
+
+
+def _kind(filling: Any) -> type:
+    return np.int64 if isinstance(filling, int) else np.str_
+
+
+_FILLINGS: dict[str, Any] = {
+    "picture": "", "track": NO_TRACK, "person_gender": "", "source": "", "prior": "", "verdict": "", "reason": "",
+}  # fmt: skip
+"""Columns that files of earlier versions lack, with what says that nothing is known."""
 _TENSORS = ("betas", "expression", "transl", "focal_px", "center_px", "image_size", "cost", "reprojection_px")
 _COLUMNS = ("image", "person", "frame", "status")
 _SCALARS = ("body", "gender", "version", "config")

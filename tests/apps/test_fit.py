@@ -13,16 +13,15 @@ from tests.apps.people_files import true_keypoints, write_numbers, write_person,
 from tests.exports.gltf_reader import GltfReader
 from vitruvian.apps import results as results_module
 from vitruvian.apps.demo import IMAGE_SIZE, natural_person
-from vitruvian.apps.fit import FitOutcome, fit, fit_photographs
+from vitruvian.apps.fit import FitOutcome, fit_photographs
 from vitruvian.apps.fit_config import FitPhotographs
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import open_body
 from vitruvian.errors import InputError, MissingPackageError, OutputError
 from vitruvian.evaluation.metrics import pa_error_mm
 from vitruvian.fits import load_fits
-from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.images import Photograph
-from vitruvian.keypoints.observations import Keypoints, PeopleInImage
+from vitruvian.keypoints.observations import Keypoints
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +257,7 @@ def test_equal_names_from_two_folders_keep_both(body: BodyModel, person: Keypoin
     config = FitPhotographs(inputs=tuple(photos), out=tmp_path / "out", pictures=False)
     outcome = fit_photographs(config, body=body, detector=NoDetector({"a.jpg": person}))
     assert sorted(path.name for path in (outcome.folder / "meshes").iterdir()) == ["a.glb", "a_2.glb"]
+    assert outcome.fits.picture == outcome.fits.image == ("x/a.jpg", "y/a.jpg")
 
 
 def test_photographs_without_their_keypoint_file(body: BodyModel, person: Keypoints, tmp_path: Path) -> None:
@@ -294,17 +294,3 @@ def test_missing_renderer_names_the_extra(
     with pytest.raises(MissingPackageError, match=r"vitruvian\[view\]"):
         fit_photographs(FitPhotographs(inputs=(file,), out=tmp_path / "out"), body=body)
     assert run(body, tmp_path / "out", file).exit_code == 0
-
-
-def test_public_fit(body: BodyModel, person: Keypoints) -> None:
-    camera = Camera.from_image_size(*IMAGE_SIZE)
-    fits = fit(body, person, camera)
-    same = fit(body, PeopleInImage(person, "a.jpg", IMAGE_SIZE))
-    torch.testing.assert_close(fits.params.rotations, same.params.rotations)
-    assert (fits.image, same.image) == (("",), ("a.jpg",))
-    again = fit(body, person[0], camera, start=fits.params)
-    assert float(again.reprojection_px[0]) < 6
-    with pytest.raises(InputError, match="size of the picture"):
-        fit(body, PeopleInImage(person, "a.jpg"))
-    with pytest.raises(InputError, match="size of the picture"):
-        fit(body, person)

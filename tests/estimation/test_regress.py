@@ -8,11 +8,13 @@ from tests.apps.people_files import true_keypoints
 from vitruvian.apps.demo import IMAGE_SIZE, natural_person
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import InputError
-from vitruvian.estimation.regress import PriorStrength, flow_prior, flow_start, people_and_cameras, regress
+from vitruvian.estimation.arguments import as_people
+from vitruvian.estimation.regress import PriorStrength, best_of_samples, flow_prior, placed_mode, regress
 from vitruvian.evaluation.metrics import mpjpe_mm, pa_error_mm
 from vitruvian.fitting.fit import fit_keypoints
 from vitruvian.geometry.cameras import Camera
-from vitruvian.keypoints.observations import Keypoints, PeopleInImage
+from vitruvian.keypoints.observations import Keypoints
+from vitruvian.keypoints.people import People
 from vitruvian.recovery.estimates import Weighting, place, solve_translation, weighted_mean
 from vitruvian.recovery.posterior import BodyPosterior
 
@@ -59,15 +61,15 @@ def test_formats_with_fewer_points_give_wider_distributions(
 
 
 def test_regress_takes_pictures_and_refuses_what_it_cannot_place(keypoints: Keypoints, camera: Camera) -> None:
-    picture = PeopleInImage(keypoints, "a.jpg", image_size=IMAGE_SIZE)
+    picture = People.in_picture(keypoints, camera, picture="a.jpg")
     torch.testing.assert_close(regress(picture).context, regress(keypoints, camera).context)
     assert len(regress([picture, picture])) == 2
     with pytest.raises(InputError, match="size"):
-        regress(PeopleInImage(keypoints, "a.jpg"))
+        regress(People.in_picture(keypoints, picture="a.jpg"))
     with pytest.raises(InputError, match="size"):
         regress(keypoints)
     with pytest.raises(InputError):
-        people_and_cameras(keypoints, camera.map(lambda x: x.expand(3, 2)))
+        regress(keypoints, camera.map(lambda x: x.expand(3, 2)))
 
 
 def test_translation_in_closed_form_recovers_the_place(generator: torch.Generator) -> None:
@@ -84,40 +86,43 @@ def test_translation_in_closed_form_recovers_the_place(generator: torch.Generato
 def test_placing_lowers_the_reprojection_error(
     posterior: BodyPosterior, body: BodyModel, keypoints: Keypoints, camera: Camera
 ) -> None:
-    people, cameras = people_and_cameras(keypoints, camera)
-    placed = place(posterior.mode(), body, people, cameras)
-    size = float((people.positions[0].amax(0) - people.positions[0].amin(0)).amax())
+    people = as_people(keypoints, camera)
+    placed = placed_mode(posterior, body, people)
+    seen = people.keypoints.positions[0]
+    size = float((seen.amax(0) - seen.amin(0)).amax())
     assert float(placed.reprojection_px) < 0.08 * size
-    samples = place(posterior.sample(7), body, people, cameras)
+    samples = place(posterior.sample(7), body, people.keypoints, people.known_camera)
     assert samples.energy.shape == (7, 1)
 
 
-def test_start_at_the_best_of_samples_explains_the_keypoints_better(
-    posterior: BodyPosterior, body: BodyModel, keypoints: Keypoints, camera: Camera, generator: torch.Generator
+def test_the_best_of_samples_explains_the_keypoints_best(
+    posterior: BodyPosterior, body: BodyModel, keypoints: Keypoints, camera: Camera
 ) -> None:
-    people, cameras = people_and_cameras(keypoints, camera)
-    start = flow_start(posterior, body, people, cameras)
-    best = flow_start(posterior, body, people, cameras, num_samples=40, generator=generator)
-    assert start.rotations.shape == best.rotations.shape == (1, 55, 3, 3)
-    torch.testing.assert_close(start.rotations, posterior.mode().rotations)
-
-    def reprojection(params: vt.BodyParams) -> float:
-        posed = body.with_shape(params.betas, params.expression).with_pose(params.rotations, params.transl)
-        elbow = posed.joints[:, 18:22]
-        names = ("left_elbow", "right_elbow", "left_wrist", "right_wrist")
-        seen = torch.stack([people.select(name)[0] for name in names], dim=1)
-        return float((cameras.project(elbow) - seen).norm(dim=-1).mean())
-
-    assert reprojection(best) < 1.5 * reprojection(start)
+    """Its energy is the least of the mode's and of all samples drawn with the same generator."""
+    people = as_people(keypoints, camera)
+    best = best_of_samples(posterior, body, people, num_samples=40, generator=torch.Generator().manual_seed(0))
+    samples = posterior.sample(40, generator=torch.Generator().manual_seed(0))
+    placed = place(samples, body, people.keypoints, people.known_camera)
+    mode = placed_mode(posterior, body, people)
+    energies = torch.cat((mode.energy[None], placed.energy))[:, 0]
+    rotations = torch.cat((mode.params.rotations[None], placed.params.rotations))[:, 0]
+    assert best.rotations.shape == (1, 55, 3, 3)
+    torch.testing.assert_close(best.rotations[0], rotations[energies.argmin()])
+    assert float(energies.min()) < float(energies[1:].median())
 
 
 def test_weighted_mean_is_reproducible_and_a_pose(
     posterior: BodyPosterior, body: BodyModel, keypoints: Keypoints, camera: Camera
 ) -> None:
-    people, cameras = people_and_cameras(keypoints, camera)
+    people = as_people(keypoints, camera)
     found = [
         weighted_mean(
-            posterior, body, people, cameras, weighting=Weighting(30), generator=torch.Generator().manual_seed(1)
+            posterior,
+            body,
+            people.keypoints,
+            people.known_camera,
+            weighting=Weighting(30),
+            generator=torch.Generator().manual_seed(1),
         )
         for _ in range(2)
     ]
@@ -130,9 +135,11 @@ def test_weighted_mean_is_reproducible_and_a_pose(
 def test_a_fit_in_the_latent_space_of_the_flow_comes_nearer_to_the_person(
     posterior: BodyPosterior, body: BodyModel, keypoints: Keypoints, camera: Camera
 ) -> None:
-    people, cameras = people_and_cameras(keypoints, camera)
-    start = flow_start(posterior, body, people, cameras)
-    fits = fit_keypoints(body, people, cameras, prior=flow_prior(posterior, body, people, cameras), start=start)
+    people = as_people(keypoints, camera)
+    placed = placed_mode(posterior, body, people)
+    start = placed.params
+    prior = flow_prior(posterior, body, people, placed)
+    fits = fit_keypoints(body, people.keypoints, people.known_camera, prior=prior, start=start)
     truth = natural_person(body).joints.reshape(1, -1, 3)[:, :22]
 
     def error(params: vt.BodyParams) -> float:

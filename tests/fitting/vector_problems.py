@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from vitruvian.fitting.problem import NormalEquations
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)
-class Vector(TensorRecord):
+class Vector(BatchRecord):
     x: Tensor
 
 

@@ -7,7 +7,7 @@ import torch
 
 from vitruvian.errors import InputError, ShapeError
 from vitruvian.keypoints.formats import FORMATS, get_format
-from vitruvian.keypoints.observations import Keypoints, PeopleInImage
+from vitruvian.keypoints.observations import Keypoints
 
 
 def people(name: str, *batch: int) -> Keypoints:
@@ -124,5 +124,4 @@ def test_records_are_checked_and_indexed() -> None:
     assert seen[1].confidence.shape == (17,)
     assert seen[1].format == "coco17"
     assert seen.to(dtype=torch.float32).positions.dtype == torch.float32
-    assert len(PeopleInImage(seen, "a.jpg", (400, 300))) == 4
     assert Keypoints.empty("openpose").confidence.shape == (0, 137)

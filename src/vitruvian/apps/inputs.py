@@ -1,8 +1,10 @@
 """From file names to people with keypoints and cameras; files that cannot be used are set aside with their reason."""
 
 import math
+import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from vitruvian.keypoints.detectors import Detector, MediaPipeDetector
 from vitruvian.keypoints.images import IMAGE_SUFFIXES, Photograph, image_files, read_image
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.openpose import image_stem, keypoint_files, read_keypoints
+from vitruvian.keypoints.people import People, join_people
 from vitruvian.progress import Progress, silent
 
 _MARGIN = 1.05
@@ -39,27 +42,28 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class SourcePicture:
-    """One picture and the people seen in it.
+    """One picture of a run.
 
     Attributes:
-        name: file name, for people to read.
+        identity: path relative to the inputs of the run; that of its people in `People.picture`.
+        name: for people to read.
         stem: name without extension, unique in the run, for the files that are written.
         photograph: the file of the picture; None where there are only keypoints.
-        keypoints: `(person, K)`, pixels of the picture.
         camera: the camera of the picture.
     """
 
+    identity: str
     name: str
     stem: str
     photograph: Path | None
-    keypoints: Keypoints
     camera: Camera
 
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """What could be read, what could not, and remarks about guesses that were made."""
+    """The people that could be read and their pictures, what could not be read, and remarks about guesses."""
 
+    people: People
     pictures: tuple[SourcePicture, ...]
     failures: tuple[Failure, ...]
     notes: tuple[str, ...] = ()
@@ -114,37 +118,114 @@ def gather(
             expected="photographs, folders of photographs, or --keypoints FOLDER",
             hint="vitruvian demo",
         )
-    stems = _Stems()
-    pictures: list[SourcePicture] = []
-    total = len(photographs) + len(json_files)
-    for count, file in enumerate([*photographs, *json_files]):
-        progress("find people" if by_stem is None and file in photographs else "read keypoints", count, total)
+    everything = [*photographs, *json_files]
+    reader = _Reader(options, detector, by_stem, identities(everything))
+    step = "find people" if by_stem is None and photographs else "read keypoints"
+    found: list[tuple[SourcePicture, Keypoints]] = []
+    for count, file in enumerate(everything):
+        progress(step, count, len(everything))
         try:
-            if file in json_files:
-                pictures.append(_keypoints_alone(file, options, stems))
-            elif by_stem is not None:
-                pictures.append(_with_given_keypoints(file, by_stem, options, stems))
-            else:
-                detector = detector or MediaPipeDetector()
-                pictures.append(_with_detected_keypoints(file, detector, options, stems))
+            found.append(reader.keypoints_alone(file) if file in json_files else reader.photograph(file))
         except InputError as error:
-            failures.append(Failure(file.name, error))
-    progress("find people" if by_stem is None and photographs else "read keypoints", total, total)
-    pictures, notes = _with_guessed_sizes(pictures, options)
-    return Gathered(tuple(pictures), tuple(failures), tuple(notes))
+            failures.append(Failure(reader.name(file), error))
+    progress(step, len(everything), len(everything))
+    found, notes = _with_guessed_sizes(found, options)
+    groups = [
+        People.in_picture(
+            keypoints,
+            picture.camera,
+            picture=picture.identity,
+            name=picture.name,
+            source=reader.source(picture),
+        )
+        for picture, keypoints in found
+    ]
+    people = join_people(groups) if groups else People.nobody("openpose-body25")
+    return Gathered(people, tuple(picture for picture, _ in found), tuple(failures), tuple(notes))
 
 
-class _Stems:
-    """Names for output files: those of the inputs, numbered where two are equal."""
+def identities(files: Sequence[Path]) -> dict[Path, str]:
+    """Each file by its path below the folder that all of them share, with slashes; no two are the same."""
+    absolute = {file: Path(os.path.abspath(file)) for file in files}
+    if not absolute:
+        return {}
+    base = os.path.commonpath([str(path.parent) for path in absolute.values()])
+    return {file: path.relative_to(base).as_posix() for file, path in absolute.items()}
 
-    def __init__(self) -> None:
-        self._used: set[str] = set()
 
-    def unique(self, stem: str) -> str:
+class _Reader:
+    """Reads the files of one run, each to its picture and the keypoints of everyone in it."""
+
+    def __init__(
+        self,
+        options: InputOptions,
+        detector: Detector | None,
+        by_stem: dict[str, Path] | None,
+        identity: dict[Path, str],
+    ) -> None:
+        self.options = options
+        self.by_stem = by_stem
+        self._detector = detector
+        self._identity = identity
+        self._times = Counter(file.name for file in identity)
+        self._stems: set[str] = set()
+
+    def name(self, file: Path) -> str:
+        """The file's name, with its folders where another file of the run has the same."""
+        return file.name if self._times[file.name] < 2 else self._identity[file]
+
+    def source(self, picture: SourcePicture) -> str:
+        """Where the keypoints of a picture came from, in words."""
+        if picture.photograph is None or self.by_stem is not None:
+            return "keypoint file"
+        return "detected"
+
+    def photograph(self, file: Path) -> tuple[SourcePicture, Keypoints]:
+        photograph = read_image(file)
+        keypoints = self._of_file(file) if self.by_stem is not None else self._detected(photograph)
+        width, height = photograph.image_size
+        keypoints = keypoints.sanitized((float(width), float(height)))
+        camera = photograph.camera(focal_px=self.options.focal_px)
+        return self._picture(file, self._stem(file.stem), file, camera), keypoints
+
+    def keypoints_alone(self, file: Path) -> tuple[SourcePicture, Keypoints]:
+        keypoints = _read_people(file)
+        if self.options.image_size is not None:
+            width, height = self.options.image_size
+            camera = Camera.from_image_size(width, height, focal_px=self.options.focal_px)
+            keypoints = keypoints.sanitized((float(width), float(height)))
+        else:  # guessed from all files together, in `_with_guessed_sizes`
+            camera = Camera(torch.ones(2), torch.zeros(2), torch.zeros(2))
+        return self._picture(file, self._stem(image_stem(file)), None, camera), keypoints
+
+    def _picture(self, file: Path, stem: str, photograph: Path | None, camera: Camera) -> SourcePicture:
+        return SourcePicture(self._identity[file], self.name(file), stem, photograph, camera)
+
+    def _of_file(self, file: Path) -> Keypoints:
+        assert self.by_stem is not None
+        if file.stem not in self.by_stem:
+            raise InputError(
+                "no keypoint file belongs to the photograph",
+                expected=f"{file.stem}_keypoints.json in {self.options.keypoints}",
+            )
+        return _read_people(self.by_stem[file.stem])
+
+    def _detected(self, photograph: Photograph) -> Keypoints:
+        if self._detector is None:
+            self._detector = MediaPipeDetector()
+        keypoints = self._detector.detect(photograph)
+        if not len(keypoints.confidence):
+            raise NoPersonError(
+                "nobody was found in the picture", hint="give keypoints of your own with --keypoints FOLDER"
+            )
+        return keypoints
+
+    def _stem(self, stem: str) -> str:
+        """A name for output files: that of the input, numbered where it is taken."""
         name, number = stem, 2
-        while name.casefold() in self._used:
+        while name.casefold() in self._stems:
             name, number = f"{stem}_{number}", number + 1
-        self._used.add(name.casefold())
+        self._stems.add(name.casefold())
         return name
 
 
@@ -168,37 +249,6 @@ def _expand(inputs: Sequence[Path]) -> tuple[list[Path], list[Failure]]:
     return list(dict.fromkeys(files)), failures
 
 
-def _with_detected_keypoints(file: Path, detector: Detector, options: InputOptions, stems: _Stems) -> SourcePicture:
-    photograph = read_image(file)
-    keypoints = detector.detect(photograph)
-    if not len(keypoints.confidence):
-        raise NoPersonError(
-            "nobody was found in the picture", hint="give keypoints of your own with --keypoints FOLDER"
-        )
-    return _picture(file, photograph, keypoints, options, stems)
-
-
-def _with_given_keypoints(file: Path, by_stem: dict[str, Path], options: InputOptions, stems: _Stems) -> SourcePicture:
-    photograph = read_image(file)
-    if file.stem not in by_stem:
-        raise InputError(
-            "no keypoint file belongs to the photograph", expected=f"{file.stem}_keypoints.json in {options.keypoints}"
-        )
-    keypoints = _read_people(by_stem[file.stem])
-    return _picture(file, photograph, keypoints, options, stems)
-
-
-def _keypoints_alone(file: Path, options: InputOptions, stems: _Stems) -> SourcePicture:
-    keypoints = _read_people(file)
-    size = options.image_size or (0, 0)
-    if options.image_size is not None:
-        camera = Camera.from_image_size(*size, focal_px=options.focal_px)
-        keypoints = keypoints.sanitized((float(size[0]), float(size[1])))
-    else:  # guessed from all files together, in `_with_guessed_sizes`
-        camera = Camera(torch.ones(2), torch.zeros(2), torch.zeros(2))
-    return SourcePicture(file.name, stems.unique(image_stem(file)), None, keypoints, camera)
-
-
 def _read_people(file: Path) -> Keypoints:
     keypoints = read_keypoints(file)
     if not len(keypoints.confidence):
@@ -206,26 +256,21 @@ def _read_people(file: Path) -> Keypoints:
     return keypoints
 
 
-def _picture(
-    file: Path, photograph: Photograph, keypoints: Keypoints, options: InputOptions, stems: _Stems
-) -> SourcePicture:
-    width, height = photograph.image_size
-    keypoints = keypoints.sanitized((float(width), float(height)))
-    return SourcePicture(
-        file.name, stems.unique(file.stem), file, keypoints, photograph.camera(focal_px=options.focal_px)
-    )
-
-
-def _with_guessed_sizes(pictures: list[SourcePicture], options: InputOptions) -> tuple[list[SourcePicture], list[str]]:
+def _with_guessed_sizes(
+    found: list[tuple[SourcePicture, Keypoints]], options: InputOptions
+) -> tuple[list[tuple[SourcePicture, Keypoints]], list[str]]:
     """Cameras of keypoints that came without photographs and without a size: as large as all keypoints of the run."""
-    unknown = [picture for picture in pictures if float(picture.camera.image_size[0]) == 0]
+    unknown = [keypoints for picture, keypoints in found if float(picture.camera.image_size[0]) == 0]
     if not unknown:
-        return pictures, []
-    corners = [picture.keypoints.bounding_box()[..., 2:].reshape(-1, 2) for picture in unknown]
+        return found, []
+    corners = [keypoints.bounding_box()[..., 2:].reshape(-1, 2) for keypoints in unknown]
     extent = torch.cat(corners).clamp_min(0).amax(0)
     width, height = (max(64, math.ceil(float(side) * _MARGIN)) for side in extent)
     camera = Camera.from_image_size(width, height, focal_px=options.focal_px)
-    known = [SourcePicture(p.name, p.stem, p.photograph, p.keypoints, camera) if p in unknown else p for p in pictures]
+    known = [
+        (replace(picture, camera=camera) if float(picture.camera.image_size[0]) == 0 else picture, keypoints)
+        for picture, keypoints in found
+    ]
     note = (
         f"The size of the pictures was not given; {width} × {height} pixels was guessed from the keypoints. "
         "Say --image-size WIDTH HEIGHT for true depth and perspective."

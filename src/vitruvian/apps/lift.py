@@ -11,18 +11,17 @@ from torch import Tensor
 
 from vitruvian.apps.distribution_config import LiftKeypoints
 from vitruvian.apps.inputs import Failure, InputOptions, gather
-from vitruvian.estimation.regress import repeated
 from vitruvian.fits import config_json, package_version
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.formats import get_format
 from vitruvian.output import prepare_folder, replacing
 from vitruvian.progress import Progress, silent
 from vitruvian.recovery.lifter import lift, shipped_lifter
-from vitruvian.tensors import TensorRecord, concatenate_records
+from vitruvian.tensors import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)
-class LiftedPeople(TensorRecord):
+class LiftedPeople(BatchRecord):
     """3D skeletons of N people; row 0 of the sample axis is the mode.
 
     Attributes:
@@ -63,12 +62,10 @@ def lift_keypoints(
     folder = prepare_folder(config.out)
     options = InputOptions(config.keypoints, config.focal_px, config.image_size)
     gathered = gather(list(config.inputs), options, detector=detector, progress=progress)
-    if not gathered.pictures:
+    if not len(gathered.people):
         return LiftOutcome(None, gathered.failures, folder, gathered.notes)
-    counts = [len(picture.keypoints.confidence) for picture in gathered.pictures]
-    keypoints = concatenate_records([picture.keypoints.to_format(config.skeleton) for picture in gathered.pictures])
-    cameras = [repeated(p.camera, n) for p, n in zip(gathered.pictures, counts, strict=True)]
-    lifted = lift(keypoints, concatenate_records(cameras), lifter=shipped_lifter(config.skeleton))
+    seen = gathered.people.to_format(config.skeleton)
+    lifted = lift(seen.keypoints, seen.known_camera, lifter=shipped_lifter(config.skeleton))
     generator = torch.Generator().manual_seed(config.seed)
     skeletons = torch.cat((lifted.mode()[None], lifted.sample(config.n, generator=generator)))
     people = LiftedPeople(skeletons.transpose(0, 1), lifted.log_prob(skeletons).T, config.skeleton)
@@ -76,10 +73,10 @@ def lift_keypoints(
         "skeletons": people.skeletons.numpy(),
         "log_prob": people.log_prob.numpy(),
         "names": np.array(get_format(config.skeleton).names, dtype=np.str_),
-        "image": np.array(
-            [p.name for p, n in zip(gathered.pictures, counts, strict=True) for _ in range(n)], dtype=np.str_
-        ),
-        "person": np.array([k for n in counts for k in range(n)], dtype=np.int64),
+        "image": np.array(seen.name, dtype=np.str_),
+        "picture": np.array(seen.picture, dtype=np.str_),
+        "person": np.array(seen.person, dtype=np.int64),
+        "frame": np.array(seen.frame, dtype=np.int64),
         "version": np.array(package_version()),
         "config": np.array(config_json({**asdict(config), "inputs": "", "out": "", "keypoints": ""})),
     }

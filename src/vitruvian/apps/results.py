@@ -19,6 +19,7 @@ from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.meshes import Mesh
 from vitruvian.keypoints.images import read_image
 from vitruvian.keypoints.observations import Keypoints
+from vitruvian.keypoints.people import People
 from vitruvian.output import prepare_folder, replacing
 from vitruvian.progress import Progress, silent
 from vitruvian.view.drawing import draw_keypoints, fit_within
@@ -32,13 +33,14 @@ _EMPTY_CANVAS = (236, 236, 238)
 
 @dataclass(frozen=True, eq=False)
 class RunResults:
-    """What a run found out; the rows of `fits` are the people of `pictures`, in order.
+    """What a run found out; row i of `fits` is row i of `people`.
 
     `truth_error_mm` holds, by name of the picture, the error of its people where the truth is known.
     """
 
     body: BodyModel
     fits: Fits
+    people: People
     pictures: Sequence[SourcePicture]
     failures: Sequence[Failure]
     notes: Sequence[str]
@@ -65,12 +67,9 @@ def write_pictures(
         OutputError: something cannot be written.
     """
     pictures = []
-    first = 0
     for count, picture in enumerate(results.pictures):
         progress("draw", count, len(results.pictures))
-        rows = slice(first, first + len(picture.keypoints.confidence))
-        first = rows.stop
-        pictures.append(_write_picture(results, picture, rows, folder, draw))
+        pictures.append(_write_picture(results, picture, folder, draw))
     progress("draw", len(results.pictures), len(results.pictures))
     return pictures
 
@@ -82,8 +81,9 @@ def write_run_report(
     write_report(_report(results, pictures, seconds), folder / "report.html")
 
 
-def _write_picture(results: RunResults, picture: SourcePicture, rows: slice, folder: Path, draw: bool) -> ReportPicture:
-    fits = results.fits[rows]
+def _write_picture(results: RunResults, picture: SourcePicture, folder: Path, draw: bool) -> ReportPicture:
+    rows = results.people.rows_of(picture.identity)
+    fits, keypoints = results.fits[rows], results.people.keypoints[rows]
     usable = fits[fits.usable]
     width, height = (round(side) for side in picture.camera.image_size.tolist())
     mesh = ""
@@ -94,7 +94,7 @@ def _write_picture(results: RunResults, picture: SourcePicture, rows: slice, fol
         return ReportPicture(picture.name, (), f"{width} × {height} pixels", mesh)
     photo, camera = _canvas(picture)
     scale = float(camera.image_size[0] / picture.camera.image_size[0])
-    seen = replace(picture.keypoints, positions=picture.keypoints.positions * scale)
+    seen = replace(keypoints, positions=keypoints.positions * scale)
     views = [("Seen keypoints", draw_keypoints(photo, seen))]
     if len(usable):
         posed = usable.pose(results.body)
@@ -136,7 +136,7 @@ def _report(results: RunResults, pictures: Sequence[ReportPicture], seconds: Map
     fits = results.fits
     truth = results.truth_error_mm or {}
     time_ms = 1000 * seconds.get("fit", 0.0) / max(len(fits), 1)
-    used = [n for picture in results.pictures for n in (picture.keypoints.confidence > 0).sum(-1).tolist()]
+    used = results.people.keypoints.seen.sum(-1).tolist()
     people = [
         ReportPerson(
             picture=one.image,

@@ -1,7 +1,6 @@
 """Sample the poses that explain each person in photographs: arrays, likelihoods, and pictures of the uncertainty."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,27 @@ from PIL import Image
 from torch import Tensor
 
 from vitruvian.apps.distribution_config import SamplePhotographs
-from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, gather
+from vitruvian.apps.inputs import Failure, Gathered, InputOptions, SourcePicture, gather
 from vitruvian.apps.results import LONGEST_SIDE_PX
 from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.open_body import open_body
 from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.skeletons import SMPLX
-from vitruvian.estimation.regress import people_and_cameras, repeated
+from vitruvian.estimation.regress import regress
 from vitruvian.evaluation.metrics import MM
 from vitruvian.fits import config_json, package_version
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.meshes import Mesh
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.images import read_image
+from vitruvian.keypoints.people import People
 from vitruvian.output import prepare_folder, replacing
 from vitruvian.progress import Progress, silent
 from vitruvian.recovery.estimates import place
 from vitruvian.recovery.network import PoseNetwork
-from vitruvian.recovery.posterior import BodyPosterior, infer
+from vitruvian.recovery.posterior import BodyPosterior
 from vitruvian.recovery.weights import pose_network
-from vitruvian.tensors import TensorRecord, concatenate_records
+from vitruvian.tensors import BatchRecord, concatenate_records
 from vitruvian.view.drawing import draw_keypoints, fit_within
 from vitruvian.view.render import heat_colors, overlay, sheet, turned_view
 
@@ -41,7 +41,7 @@ _DRAWN = 6
 
 
 @dataclass(frozen=True, eq=False)
-class SampledPeople(TensorRecord):
+class SampledPeople(BatchRecord):
     """Poses of N people: row 0 of the sample axis is the mode, the others are independent samples.
 
     Attributes:
@@ -89,21 +89,21 @@ class SampleOutcome:
 def sample_people(
     body: BodyModel,
     posterior: BodyPosterior,
-    pictures: Sequence[SourcePicture],
+    people: People,
     *,
     num_samples: int,
     generator: torch.Generator | None = None,
 ) -> SampledPeople:
-    """Mode and samples of everyone in some pictures, each placed where it explains the keypoints best.
+    """Mode and samples of everyone, each placed where it explains the keypoints best.
 
     Args:
         body: a body of the SMPL-X tree.
-        posterior: of the people of `pictures`, in order.
-        pictures: where they were seen.
+        posterior: of these people, in order.
+        people: where they were seen.
         num_samples: samples besides the mode.
         generator: source of the samples.
     """
-    keypoints, camera = _all_people(pictures)
+    keypoints, camera = people.keypoints, people.known_camera
     mode = posterior.mode()
     together = concatenate_records([mode[None], posterior.sample(num_samples, generator=generator)])
     placed = place(together, body, keypoints, camera)
@@ -156,21 +156,20 @@ def sample_photographs(
     )
     options = InputOptions(config.keypoints, config.focal_px, config.image_size)
     gathered = gather(list(config.inputs), options, detector=detector, progress=progress)
-    if not gathered.pictures:
+    if not len(gathered.people):
         return SampleOutcome(None, gathered.failures, folder, gathered.notes)
-    keypoints, camera = _all_people(gathered.pictures)
-    posterior = infer(network, keypoints, camera)
+    posterior = regress(gathered.people, network=network)
     generator = torch.Generator().manual_seed(config.seed)
-    people = sample_people(body, posterior, gathered.pictures, num_samples=config.n, generator=generator)
-    save_samples(people, gathered.pictures, folder / "samples.npz", config=config, body=body)
+    people = sample_people(body, posterior, gathered.people, num_samples=config.n, generator=generator)
+    save_samples(people, gathered.people, folder / "samples.npz", config=config, body=body)
     if config.pictures:
-        _draw(people, body, gathered.pictures, prepare_folder(folder / "samples"), progress)
+        _draw(people, body, gathered, prepare_folder(folder / "samples"), progress)
     return SampleOutcome(people, gathered.failures, folder, gathered.notes)
 
 
 def save_samples(
     people: SampledPeople,
-    pictures: Sequence[SourcePicture],
+    seen: People,
     path: Path,
     *,
     config: SamplePhotographs,
@@ -190,8 +189,10 @@ def save_samples(
         for name in ("betas", "expression", "transl", "log_prob", "reprojection_px", "entropy", "vertex_std_mm")
     }
     arrays |= {name: _plain(getattr(people.camera, name)) for name in ("focal_px", "center_px", "image_size")}
-    arrays["image"] = np.array([p.name for p in pictures for _ in range(len(p.keypoints.confidence))], dtype=np.str_)
-    arrays["person"] = np.array([k for p in pictures for k in range(len(p.keypoints.confidence))], dtype=np.int64)
+    arrays["image"] = np.array(seen.name, dtype=np.str_)
+    arrays["picture"] = np.array(seen.picture, dtype=np.str_)
+    arrays["person"] = np.array(seen.person, dtype=np.int64)
+    arrays["frame"] = np.array(seen.frame, dtype=np.int64)
     arrays["body"] = np.array(f"{body.family}:{body.digest}")
     arrays["gender"] = np.array(body.gender)
     arrays["version"] = np.array(package_version())
@@ -204,32 +205,23 @@ def _plain(values: Tensor) -> np.ndarray:
     return values.detach().cpu().to(torch.float32).numpy()
 
 
-def _all_people(pictures: Sequence[SourcePicture]) -> tuple[Any, Camera]:
-    keypoints = concatenate_records([picture.keypoints.to_format(pictures[0].keypoints.format) for picture in pictures])
-    counts = [len(picture.keypoints.confidence) for picture in pictures]
-    cameras = [repeated(p.camera, n) for p, n in zip(pictures, counts, strict=True)]
-    return people_and_cameras(keypoints, concatenate_records(cameras))
-
-
-def _draw(
-    people: SampledPeople, body: BodyModel, pictures: Sequence[SourcePicture], folder: Path, progress: Progress
-) -> None:
+def _draw(people: SampledPeople, body: BodyModel, gathered: Gathered, folder: Path, progress: Progress) -> None:
     """One sheet per person: what was seen, the mode (pink), samples, the uncertainty, and all of it from the side."""
-    row, total = 0, len(people)
-    for picture in pictures:
+    done, total = 0, len(people)
+    for picture in gathered.pictures:
         pixels = _canvas(picture)
         camera = picture.camera.resize(width=pixels.shape[1], height=pixels.shape[0])
         scale = float(camera.image_size[0] / picture.camera.image_size[0])
-        for person in range(len(picture.keypoints.confidence)):
-            progress("draw", row, total)
+        for row in gathered.people.rows_of(picture.identity).nonzero()[:, 0].tolist():
+            progress("draw", done, total)
             meshes = people.pose(body, row).mesh()
             tiles = person_tiles(pixels, camera, meshes, people.vertex_std_mm[row].numpy())
-            seen = picture.keypoints[person : person + 1]
-            seen = type(seen)(seen.positions * scale, seen.confidence, seen.format)
+            seen = gathered.people.keypoints[row : row + 1]
+            seen = replace(seen, positions=seen.positions * scale)
             page = sheet([draw_keypoints(pixels, seen), *tiles], columns=4)
-            with replacing(folder / f"{picture.stem}_{person}.png") as temporary:
+            with replacing(folder / f"{picture.stem}_{gathered.people.person[row]}.png") as temporary:
                 Image.fromarray(page).save(temporary)
-            row += 1
+            done += 1
     progress("draw", total, total)
 
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from vitruvian.bodies.skeletons import PoseBlock, Skeleton
 from vitruvian.errors import InputError, ShapeError
 from vitruvian.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)
-class BodyParams(TensorRecord):
+class BodyParams(BatchRecord):
     """Parameters of people, all of the same batch shape.
 
     Attributes:

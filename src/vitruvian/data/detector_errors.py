@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitruvian.keypoints.canonical import canonical_format
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord, TensorRecord
 
 _NOISE_OF_PLACE = {
     "left_hip": 1.5, "right_hip": 1.5, "hip_center": 1.5, "left_shoulder": 1.1, "right_shoulder": 1.1,
@@ -66,7 +66,7 @@ EXACT_DETECTOR = ErrorModel(
 
 
 @dataclass(frozen=True, eq=False)
-class Detections(TensorRecord):
+class Detections(BatchRecord):
     """Detected positions in pixels, confidences, and which points the detector could truly see."""
 
     positions: Float[Tensor, "batch point 2"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from vitruvian.bodies.skeletons import FINGERS
 from vitruvian.errors import InputError
 from vitruvian.geometry.rotations import exp_so3
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 LEAP_FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 _KNUCKLES = ("index", "middle", "ring", "pinky")
@@ -27,7 +27,7 @@ _HINGE_GAIN = 3.0
 
 
 @dataclass(frozen=True, eq=False)
-class HandRecordings(TensorRecord):
+class HandRecordings(BatchRecord):
     """Finger joints over time.
 
     Args:

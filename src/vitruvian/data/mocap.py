@@ -25,7 +25,7 @@ from vitruvian.data.skeleton_maps import CMU_ASF, CMU_BVH, CMU_POSER_BVH
 from vitruvian.data.t_pose import pose_joints
 from vitruvian.errors import InputError
 from vitruvian.geometry.rotations import exp_so3, log_so3
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 ARCHIVES = ("cmu_asf_amc_30hz.zip", "cmu_bvh_30hz.zip", "cmu_expmap_30hz.zip")
 FRAME_RATE = 30.0
@@ -41,7 +41,7 @@ Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, eq=False)
-class PoseDataset(TensorRecord):
+class PoseDataset(BatchRecord):
     """Body poses with where they come from.
 
     Args:

@@ -23,7 +23,7 @@ from vitruvian.keypoints.canonical import CANONICAL, canonical_format, canonical
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.places import mirror_place
 from vitruvian.priors.hand_statistics import HandStatistics, read_hand_statistics
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 NUM_BODY_JOINTS = len(BODY_JOINTS)
 STANDING_HEIGHT_M = 1.7
@@ -33,7 +33,7 @@ _FRONT_POINTS = {"nose": 0.0, "left_eye": 0.0, "right_eye": 0.0, "left_ear": 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class PoseLibrary(TensorRecord):
+class PoseLibrary(BatchRecord):
     """Poses of the 22 body joints to draw from.
 
     Args:
@@ -78,7 +78,7 @@ class SyntheticConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class SyntheticBatch(TensorRecord):
+class SyntheticBatch(BatchRecord):
     """People, and what a detector sees of them.
 
     The camera has the focal length that a user would know or assume; `transl` and `points` are scaled along the optical

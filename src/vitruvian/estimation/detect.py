@@ -2,20 +2,24 @@
 
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
 from vitruvian.keypoints.detectors import Detector, MediaPipeDetector
 from vitruvian.keypoints.images import Photograph, read_image
-from vitruvian.keypoints.observations import PeopleInImage
+from vitruvian.keypoints.people import People
+
+_ONE_AT_A_TIME = Lock()
+"""The networks of the default detector keep their input in place, so threads take turns."""
 
 
-def detect(image: Path | str | np.ndarray | Photograph, *, detector: Detector | None = None) -> PeopleInImage:
+def detect(image: Path | str | np.ndarray | Photograph, *, detector: Detector | None = None) -> People:
     """Find everyone in a picture: body, hands and face of each, in pixels; there may be nobody.
 
     Args:
         image: a file, an array `(height, width, 3)`, or what `read_image` returned.
-        detector: in place of the MediaPipe one, which is made once.
+        detector: in place of the MediaPipe one, which is made once and shared by all threads.
 
     Raises:
         InputError: the file cannot be read, or the array is no picture.
@@ -25,8 +29,12 @@ def detect(image: Path | str | np.ndarray | Photograph, *, detector: Detector | 
         image = Photograph.from_array(image)
     elif not isinstance(image, Photograph):
         image = read_image(image)
-    keypoints = (detector or _default_detector()).detect(image)
-    return PeopleInImage(keypoints, image.name, image.image_size, image.focal_px)
+    if detector is None:
+        with _ONE_AT_A_TIME:
+            keypoints = _default_detector().detect(image)
+    else:
+        keypoints = detector.detect(image)
+    return People.in_picture(keypoints, image.camera(), picture=image.name, source="detected")
 
 
 @cache

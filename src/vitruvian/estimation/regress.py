@@ -1,6 +1,5 @@
 """From keypoints of people to the distribution of their poses, and from there to a start and a prior for fitting."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,15 +8,15 @@ from torch import Tensor
 
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
-from vitruvian.errors import InputError
+from vitruvian.estimation.arguments import PeopleLike, as_people
 from vitruvian.fitting.fit import FitConfig
 from vitruvian.fitting.parts import BodyPrior, ShapeBelief
 from vitruvian.fitting.stages import Stage
 from vitruvian.geometry.cameras import Camera
-from vitruvian.keypoints.observations import Keypoints, PeopleInImage
+from vitruvian.keypoints.people import People
 from vitruvian.recovery.estimates import PlacedPoses, knows_shape, place
 from vitruvian.recovery.network import PoseNetwork
-from vitruvian.recovery.posterior import BodyPosterior, PoseSamples, infer
+from vitruvian.recovery.posterior import BodyPosterior, infer
 from vitruvian.recovery.weights import pose_network
 from vitruvian.tensors import concatenate_records
 
@@ -71,7 +70,7 @@ IN_VIEWS = PriorStrength(strength=1.4, power=0.6, range=(1.0, 1.0), shape=1.0)
 
 
 def regress(
-    people: Keypoints | PeopleInImage | Sequence[PeopleInImage],
+    people: PeopleLike,
     camera: Camera | None = None,
     *,
     network: PoseNetwork | None = None,
@@ -79,65 +78,31 @@ def regress(
     """Distribution of the poses of everyone, from their keypoints alone.
 
     Args:
-        people: `(person, K)` keypoints in any registered format, or the people of one or several pictures.
-        camera: one for all, or one per person; None takes the image size that `people` know, with a focal length of the
-            image diagonal unless they know that too.
+        people: what `detect` or `read_keypoints` returned, or `(person, K)` keypoints in any registered format.
+        camera: one for all, or one per person; None takes the cameras that the people have.
         network: in place of the shipped one.
 
     Raises:
         InputError: no camera and no image size, or cameras that do not match the people.
         WeightsError: the installation lacks the trained network.
     """
-    keypoints, camera = people_and_cameras(people, camera)
+    seen = as_people(people, camera)
     network = network or pose_network()
     dtype = next(network.parameters()).dtype
-    return infer(network, keypoints.to(dtype=dtype), camera.to(dtype=dtype))
+    return infer(network, seen.keypoints.to(dtype=dtype), seen.known_camera.to(dtype=dtype))
 
 
-def people_and_cameras(
-    people: Keypoints | PeopleInImage | Sequence[PeopleInImage], camera: Camera | None
-) -> tuple[Keypoints, Camera]:
-    """All people with a camera each."""
-    if isinstance(people, PeopleInImage):
-        people = [people]
-    if not isinstance(people, Keypoints):
-        if not people:
-            raise InputError("no pictures given")
-        if camera is None:
-            camera = concatenate_records([_camera_of(picture) for picture in people])
-        widest = people[0].keypoints.format
-        people = concatenate_records([picture.keypoints.to_format(widest) for picture in people])
-    if people.confidence.dim() == 1:
-        people = people[None]
-    count = people.confidence.shape[0]
-    if camera is None:
-        raise InputError(
-            "the size of the picture is not known", expected="a camera", hint="Camera.from_image_size(width, height)"
-        )
-    if camera.focal_px.dim() == 1:
-        camera = repeated(camera, count)
-    if camera.focal_px.shape[0] != count:
-        raise InputError("one camera per person is needed", seen=camera.focal_px.shape[0], expected=count)
-    return people, camera
-
-
-def repeated(camera: Camera, count: int) -> Camera:
-    """One camera for each of `count` people."""
-    return camera.map(lambda x: x.expand(count, -1))
-
-
-def _camera_of(picture: PeopleInImage) -> Camera:
-    if picture.image_size is None:
-        raise InputError("the size of the picture is not known", seen=picture.image, expected="width and height")
-    return repeated(Camera.from_image_size(*picture.image_size, focal_px=picture.focal_px), len(picture))
+def placed_mode(posterior: BodyPosterior, body: BodyModel, people: People) -> PlacedPoses:
+    """The mode of each person, moved to where it explains the keypoints best: where a fit starts."""
+    return place(posterior.mode(), body, people.keypoints, people.known_camera)
 
 
 @torch.no_grad()
 def flow_prior(
     posterior: BodyPosterior,
     body: BodyModel,
-    keypoints: Keypoints,
-    camera: Camera,
+    people: People,
+    placed: PlacedPoses,
     *,
     hands: bool = True,
     strength: PriorStrength | None = None,
@@ -147,14 +112,13 @@ def flow_prior(
     Args:
         posterior: the distributions.
         body: the body that is fitted; on that of the network, the estimated shape is a prior too.
-        keypoints, camera: what will be fitted.
+        people: who will be fitted.
+        placed: their modes, see `placed_mode`.
         hands: also fit the hands in the latent of their flow.
         strength: how strongly the latent is held.
     """
     strength = strength or PriorStrength()
-    keypoints, camera = people_and_cameras(keypoints, camera)
-    placed = place(posterior.mode(), body, keypoints, camera)
-    box = keypoints.sanitized().bounding_box()
+    box = people.keypoints.sanitized().bounding_box()
     size = (box[:, 2:] - box[:, :2]).amax(-1).clamp_min(1.0)
     factor = strength(posterior.seen, placed.reprojection_px / size)
     shape = ShapeBelief(posterior.betas, posterior.network.shape_std / strength.shape) if knows_shape(body) else None
@@ -163,40 +127,29 @@ def flow_prior(
 
 
 @torch.no_grad()
-def flow_start(
+def best_of_samples(
     posterior: BodyPosterior,
     body: BodyModel,
-    keypoints: Keypoints,
-    camera: Camera,
+    people: People,
     *,
-    num_samples: int = 0,
+    num_samples: int,
     generator: torch.Generator | None = None,
 ) -> BodyParams:
-    """Where a fit starts: the mode, moved to where it explains the keypoints best; `(person, ...)`.
-
-    With `num_samples`, the pose among the mode and that many samples that explains the keypoints best.
-    """
-    keypoints, camera = people_and_cameras(keypoints, camera)
-    placed = place(posterior.mode(), body, keypoints, camera)
-    if num_samples == 0:
-        return placed.params
-    samples = place(posterior.sample(num_samples, generator=generator), body, keypoints, camera)
+    """The pose among the mode and some samples that explains the keypoints of each person best; `(person, ...)`."""
+    placed = placed_mode(posterior, body, people)
+    samples = place(posterior.sample(num_samples, generator=generator), body, people.keypoints, people.known_camera)
     energy = torch.cat((placed.energy[None], samples.energy))
     together = concatenate_records([placed.params[None], samples.params])
-    people = torch.arange(energy.shape[1])
-    return together[energy.argmin(0), people]
+    rows = torch.arange(energy.shape[1])
+    return together[energy.argmin(0), rows]
 
 
 __all__ = [
     "FLOW_FIT",
     "IN_VIEWS",
-    "BodyPosterior",
-    "PlacedPoses",
-    "PoseSamples",
     "PriorStrength",
+    "best_of_samples",
     "flow_prior",
-    "flow_start",
-    "people_and_cameras",
+    "placed_mode",
     "regress",
-    "repeated",
 ]

@@ -12,14 +12,14 @@ from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.data.detector_errors import ErrorModel
 from vitruvian.data.synthetic import SyntheticBatch
-from vitruvian.estimation.regress import FLOW_FIT, IN_VIEWS, flow_prior, flow_start
+from vitruvian.estimation.regress import FLOW_FIT, IN_VIEWS, flow_prior, placed_mode, regress
 from vitruvian.evaluation.distribution_scores import Errors, mean_errors
 from vitruvian.evaluation.held_out import draw_well_seen, held_out_people
 from vitruvian.fitting.fit import FitConfig, fit_keypoints
 from vitruvian.fitting.fit_views import ViewsConfig, fit_views
 from vitruvian.fitting.parts import body_prior
+from vitruvian.keypoints.people import People
 from vitruvian.progress import Progress, silent
-from vitruvian.recovery.estimates import place
 from vitruvian.recovery.losses import RestJoints
 from vitruvian.recovery.network import PoseNetwork
 from vitruvian.recovery.posterior import infer
@@ -67,13 +67,15 @@ def score_flow_fit(
 ) -> tuple[FitScore, FitScore]:
     """The mode, and the fit that starts at it in the latent of the flow."""
     began = time.perf_counter()
-    posterior = infer(network, batch.keypoints, batch.camera)
-    placed = place(posterior.mode(), body, batch.keypoints, batch.camera)
+    people = People.in_picture(batch.keypoints, batch.camera)
+    posterior = regress(people, network=network)
+    placed = placed_mode(posterior, body, people)
     regressed = time.perf_counter() - began
     mode = _score(placed.params, batch, rest, placed.reprojection_px, regressed)
-    start = flow_start(posterior, body, batch.keypoints, batch.camera)
-    prior = flow_prior(posterior, body, batch.keypoints, batch.camera)
-    fits = fit_keypoints(body, batch.keypoints, batch.camera, config=config or FLOW_FIT, prior=prior, start=start)
+    prior = flow_prior(posterior, body, people, placed)
+    fits = fit_keypoints(
+        body, batch.keypoints, batch.camera, config=config or FLOW_FIT, prior=prior, start=placed.params
+    )
     seconds = time.perf_counter() - began
     return mode, _score(fits.params, batch, rest, fits.reprojection_px, seconds)
 
@@ -140,17 +142,22 @@ def score_views(
         some = batch[rows]
         some_posterior = posterior[rows]
         mean = average_rotations(predicted[rows].unflatten(0, (count, views)))
-        together = predicted[rows].clone()
-        together[:, 1:] = mean.repeat_interleave(views, dim=0)[:, 1:]
+        agreed = predicted[rows].clone()
+        agreed[:, 1:] = mean.repeat_interleave(views, dim=0)[:, 1:]
         betas = posterior.betas[rows].unflatten(0, (count, views)).mean(1).repeat_interleave(views, dim=0)
-        averaged[str(views)] = asdict(mean_errors(together, betas, rest, some.joints))
-        start = flow_start(some_posterior, body, some.keypoints, some.camera)
-        prior = flow_prior(some_posterior, body, some.keypoints, some.camera, strength=IN_VIEWS if views > 1 else None)
+        averaged[str(views)] = asdict(mean_errors(agreed, betas, rest, some.joints))
+        people = People.in_picture(some.keypoints, some.camera)
+        placed = placed_mode(some_posterior, body, people)
+        prior = flow_prior(some_posterior, body, people, placed, strength=IN_VIEWS if views > 1 else None)
         if views == 1:
-            params = fit_keypoints(body, some.keypoints, some.camera, config=FLOW_FIT, prior=prior, start=start).params
+            params = fit_keypoints(
+                body, some.keypoints, some.camera, config=FLOW_FIT, prior=prior, start=placed.params
+            ).params
         else:
             keypoints, camera = _by_view(some.keypoints, views), _by_view(some.camera, views)
-            found = fit_views(body, keypoints, camera, config=ViewsConfig(fit=FLOW_FIT), prior=prior, start=start)
+            found = fit_views(
+                body, keypoints, camera, config=ViewsConfig(fit=FLOW_FIT), prior=prior, start=placed.params
+            )
             params = found.params.map(lambda x: x.flatten(0, 1))
         fitted[str(views)] = asdict(_errors(params, some, rest))
     return {"multiview": fitted, "multiview_averaged": averaged}

@@ -20,7 +20,7 @@ from vitruvian.fitting.solution import Solution, Status
 from vitruvian.fitting.stages import Stage
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.observations import Keypoints
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 ALIGNMENT = Stage("alignment", robust_scale=40.0, articulated=False, iterations=10)
 
@@ -41,7 +41,7 @@ class ViewsConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class FittedViews(TensorRecord):
+class FittedViews(BatchRecord):
     """Result of a multi-view fit of N people in V views.
 
     Attributes:
@@ -50,12 +50,14 @@ class FittedViews(TensorRecord):
         cost: objective of the joint fit.
         status: see `Status`, per person.
         reprojection_px: `(N, V)`; NaN where a view shows nothing of the person.
+        reprojection_parts_px: the same over the keypoints of body, hands and face alone.
     """
 
     params: BodyParams
     cost: Float[Tensor, "person"]
     status: Int[Tensor, "person"]
     reprojection_px: Float[Tensor, "person view"]
+    reprojection_parts_px: Float[Tensor, "person view 3"]
 
 
 def fit_views(
@@ -189,4 +191,5 @@ def _fit_together(
         solution.cost,
         status,
         result.reprojection_px.view(people, num_views),
+        result.reprojection_parts_px.view(people, num_views, 3),
     )

@@ -34,14 +34,14 @@ from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.targets import keypoint_targets
 from vitruvian.priors.pose_bank import PoseBank
 from vitruvian.priors.pose_spaces import PoseSpace
-from vitruvian.tensors import TensorRecord, resized
+from vitruvian.tensors import BatchRecord, resized
 
 TRUNK_PLACES = ("neck", "shoulder", "hip", "pelvis", "spine", "collar")
 HEAD_PLACES = ("nose", "eye", "ear", "head", "mouth")
 
 
 @dataclass(frozen=True, eq=False)
-class FittedPeople(TensorRecord):
+class FittedPeople(BatchRecord):
     """Result of a fit, one row per person.
 
     Attributes:
@@ -50,6 +50,7 @@ class FittedPeople(TensorRecord):
         status: see `Status`.
         iterations: trial steps over all stages.
         reprojection_px: mean distance of the used keypoints from their targets, by confidence; NaN without any.
+        reprojection_parts_px: the same over the keypoints of body, hands and face alone.
     """
 
     params: BodyParams
@@ -57,6 +58,7 @@ class FittedPeople(TensorRecord):
     status: Int[Tensor, "person"]
     iterations: Int[Tensor, "person"]
     reprojection_px: Float[Tensor, "person"]
+    reprojection_parts_px: Float[Tensor, "person 3"]
 
 
 @lru_cache(maxsize=16)
@@ -80,7 +82,7 @@ def _structure(
 
 
 @dataclass(frozen=True, eq=False)
-class Observations(TensorRecord):
+class Observations(BatchRecord):
     """Keypoints brought to the order of the targets, and what follows from them."""
 
     positions: Float[Tensor, "batch point 2"]
@@ -188,7 +190,9 @@ class Fitter:
         none = self.body.template.new_zeros(0)
         rotations = self.body.template.new_zeros(0, self.body.num_joints, 3, 3)
         coefficients = (none.new_zeros(0, count) for count in (self.num_shape, self.num_expression, 3))
-        return FittedPeople(BodyParams(rotations, *coefficients), none, none.long(), none.long(), none)
+        return FittedPeople(
+            BodyParams(rotations, *coefficients), none, none.long(), none.long(), none, none.new_zeros(0, 3)
+        )
 
     def spaces(self, rows: Int[Tensor, "start"]) -> tuple[PoseSpace, ...]:
         """The pose spaces of the parts; of spaces that differ between people, those of some people."""
@@ -359,10 +363,19 @@ class Fitter:
         posed = self.body.with_shape(state.betas, state.expression).with_pose(params.rotations, state.transl)
         error = (observed.camera.project(posed.points(self.targets.points)) - observed.positions).norm(dim=-1)
         weights = observed.weights * (self.targets.weight > 0)
-        total = weights.sum(-1)
-        reprojection = torch.where(total > 0, (weights * error).sum(-1) / total, math.nan)
         status = torch.where(observed.usable, solution.status, int(Status.NO_EVIDENCE))
-        return FittedPeople(params, solution.cost, status, iterations, reprojection)
+        parts = [weighted_mean(error, weights * part) for part in (self.is_body, self.is_hand, self.is_face)]
+        return FittedPeople(
+            params, solution.cost, status, iterations, weighted_mean(error, weights), torch.stack(parts, dim=-1)
+        )
+
+
+def weighted_mean(
+    values: Float[Tensor, "batch point"], weights: Float[Tensor, "batch point"]
+) -> Float[Tensor, "batch"]:
+    """Mean over the last axis; NaN where all weights are zero."""
+    total = weights.sum(-1)
+    return torch.where(total > 0, (weights * values).sum(-1) / total, math.nan)
 
 
 def _prune(

@@ -18,9 +18,9 @@ from torch import Tensor
 from vitruvian.errors import InputError
 from vitruvian.fitting.line_search import LineSearch, LineSearchAdvance, WolfeConditions
 from vitruvian.fitting.solution import Solution, Status
-from vitruvian.tensors import TensorRecord, put_rows, tensors_of, where_rows
+from vitruvian.tensors import BatchRecord, TensorRecord, put_rows, tensors_of, where_rows
 
-State = TypeVar("State", bound=TensorRecord)
+State = TypeVar("State", bound=BatchRecord)
 
 
 class Differentiable(Protocol[State]):
@@ -94,7 +94,7 @@ class LBFGS:
 
 
 @dataclass(frozen=True, eq=False)
-class _Point(TensorRecord, Generic[State]):
+class _Point(BatchRecord, Generic[State]):
     """A state with its objective and its gradient by the step."""
 
     state: State

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from vitruvian.fitting.problem import NormalEquations
 from vitruvian.fitting.solution import Solution, Status
-from vitruvian.tensors import TensorRecord, put_rows, where_rows
+from vitruvian.tensors import BatchRecord, put_rows, where_rows
 
-State = TypeVar("State", bound=TensorRecord)
+State = TypeVar("State", bound=BatchRecord)
 
 
 class LeastSquares(Protocol[State]):
@@ -60,7 +60,7 @@ class _Run:
     """The state of one call: all items, and the working set of those not yet finished."""
 
     def __init__(
-        self, config: LevenbergMarquardt, problem: LeastSquares, start: TensorRecord, equations: NormalEquations
+        self, config: LevenbergMarquardt, problem: LeastSquares, start: BatchRecord, equations: NormalEquations
     ) -> None:
         self.config = config
         self.problem = problem

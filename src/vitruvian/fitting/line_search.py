@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 _GROWTH = (2.0, 10.0)
 """A step grows by factors between these while nothing bounds it."""
@@ -34,7 +34,7 @@ class WolfeConditions:
 
 
 @dataclass(frozen=True, eq=False)
-class LineSearch(TensorRecord):
+class LineSearch(BatchRecord):
     """Searches along φ_i(t) = f_i(x_i ⊕ t d_i), one per item of the batch, each in a phase of its own.
 
     The bracket lies between `low`, the best step so far, which decreases the objective enough, and `high`, on the side
@@ -134,7 +134,7 @@ class LineSearch(TensorRecord):
 
 
 @dataclass(frozen=True, eq=False)
-class LineSearchAdvance(TensorRecord):
+class LineSearchAdvance(BatchRecord):
     """Searches after one evaluation.
 
     Attributes:

@@ -7,11 +7,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vitruvian.fitting.problem import BodyProblem, FitState, NormalEquations
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)
-class MultiViewState(TensorRecord):
+class MultiViewState(BatchRecord):
     """States of all views of each person: every tensor is `(person, view, ...)`; the shape is the same in all views."""
 
     poses: tuple[Tensor, ...]

@@ -12,11 +12,11 @@ from torch import Tensor
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.skinning import forward_kinematics, pose_features
 from vitruvian.priors.pose_spaces import PoseSpace
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)
-class FitState(TensorRecord):
+class FitState(BatchRecord):
     """The variables of a fit, one row per person: a state per pose space, shape, expression, translation."""
 
     poses: tuple[Tensor, ...]
@@ -98,7 +98,7 @@ class Term(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class NormalEquations(TensorRecord):
+class NormalEquations(BatchRecord):
     """Cost, gradient g = Jᵀr and Gauss-Newton matrix H = JᵀJ, per item."""
 
     cost: Float[Tensor, "batch"]

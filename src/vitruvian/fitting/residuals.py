@@ -10,7 +10,7 @@ from vitruvian.fitting.kinematics import PointKinematics
 from vitruvian.fitting.problem import BodyEvaluation, ResidualBlock
 from vitruvian.geometry.cameras import Camera
 from vitruvian.priors.pose_spaces import RotationPrior
-from vitruvian.tensors import TensorRecord, resized
+from vitruvian.tensors import BatchRecord, resized
 
 
 def geman_mcclure(
@@ -22,7 +22,7 @@ def geman_mcclure(
 
 
 @dataclass(frozen=True, eq=False)
-class Reprojection(TensorRecord):
+class Reprojection(BatchRecord):
     """½ Σ_k ω_k ρ(|Π(p_k) − x_k| / σ), ρ Geman-McClure (SMPLify-X, eq. 5).
 
     Args:
@@ -77,7 +77,7 @@ class Reprojection(TensorRecord):
 
 
 @dataclass(frozen=True, eq=False)
-class PoseSpacePrior(TensorRecord):
+class PoseSpacePrior(BatchRecord):
     """The prior that a pose space carries itself, times `weight` (a weight multiplies the residual, not its square)."""
 
     space: int
@@ -95,7 +95,7 @@ class PoseSpacePrior(TensorRecord):
 
 
 @dataclass(frozen=True, eq=False)
-class PosePrior(TensorRecord):
+class PosePrior(BatchRecord):
     """A prior on rotations (mixture, joint limits, bending), times `weight`, whatever spaces decode to them."""
 
     prior: RotationPrior
@@ -121,7 +121,7 @@ class PosePrior(TensorRecord):
 
 
 @dataclass(frozen=True, eq=False)
-class CoefficientPrior(TensorRecord):
+class CoefficientPrior(BatchRecord):
     """½ weight² |(c − mean) / std|² on the shape or the expression coefficients, which are in standard deviations.
 
     Args:
@@ -155,7 +155,7 @@ class CoefficientPrior(TensorRecord):
 
 
 @dataclass(frozen=True, eq=False)
-class Upright(TensorRecord):
+class Upright(BatchRecord):
     """½ w² |R_root ŷ − up|²: the trunk leans against standing upright, strongly where little of the body is seen.
 
     Args:

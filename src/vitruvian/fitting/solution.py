@@ -7,9 +7,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
-State = TypeVar("State", bound=TensorRecord)
+State = TypeVar("State", bound=BatchRecord)
 
 
 class Status(IntEnum):
@@ -27,7 +27,7 @@ class Status(IntEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Solution(TensorRecord, Generic[State]):
+class Solution(BatchRecord, Generic[State]):
     """Final state, objective, `Status` and number of iterations per item; the objective at every iteration."""
 
     state: State

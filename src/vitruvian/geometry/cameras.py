@@ -13,14 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitruvian.errors import InputError
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 MIN_DEPTH_M = 1e-3
 FILM_35MM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Camera(TensorRecord):
+class Camera(BatchRecord):
     """Intrinsics of a batch of pinhole cameras, in pixels; every field is `(*batch, 2)` in the order x, y.
 
     Attributes:

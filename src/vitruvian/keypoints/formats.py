@@ -16,7 +16,7 @@ Conversion takes a keypoint from the place of the same name (its definition may 
 `exact` conversion to refuse that); places that are means of others are computed; all else is missing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -279,9 +279,42 @@ ALIASES: Mapping[str, str] = {
 }
 
 
+UNION = "+"
+"""Joins the names of formats to the name of the format that has the points of all of them."""
+
+
 def get_format(name: str) -> KeypointFormat:
-    """The format of this name or alias; raises InputError that lists the known ones."""
+    """The format of this name or alias, or of several joined by "+"; raises InputError that lists the known ones."""
+    if UNION in name:
+        return _union(tuple(name.split(UNION)))
     found = FORMATS.get(ALIASES.get(name, name))
     if found is None:
         raise InputError("unknown keypoint format", seen=name, expected="one of " + ", ".join(FORMATS))
     return found
+
+
+def common_format(names: Sequence[str]) -> str:
+    """The smallest format that keeps every point of all the given ones, for people of pictures of mixed formats.
+
+    That is a registered format where one has all these points by the same definitions, else "A+B": the points of A, and
+    those of B in places that A lacks.
+    """
+    given = {get_format(part).name: get_format(part) for name in names for part in name.split(UNION)}
+    wanted = {point for definition in given.values() for point in definition.names}
+    holding = [definition for definition in FORMATS.values() if wanted <= set(definition.names)]
+    if holding:
+        return min([definition for definition in holding if definition.name in given] or holding, key=len).name
+    return UNION.join(given)
+
+
+@cache
+def _union(names: tuple[str, ...]) -> KeypointFormat:
+    """The points of the first format, and of each further one those in places that are not there yet."""
+    groups: dict[str, tuple[str, ...]] = dict.fromkeys(GROUPS, ())
+    places: set[str] = set()
+    for definition in map(get_format, names):
+        for group in GROUPS:
+            new = [definition.names[row] for row in definition.groups[group]]
+            groups[group] += tuple(point for point in new if place_of(point) not in places)
+        places.update(definition.places)
+    return _format(UNION.join(names), **groups)

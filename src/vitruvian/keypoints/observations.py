@@ -9,11 +9,11 @@ from torch import Tensor
 
 from vitruvian.errors import InputError, ShapeError
 from vitruvian.keypoints.formats import KeypointFormat, conversion, get_format
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)
-class Keypoints(TensorRecord):
+class Keypoints(BatchRecord):
     """2D keypoints of a batch of people (or of one person, without batch axes).
 
     A confidence of zero means: not seen; the position then means nothing, and is zero after `sanitized`.
@@ -137,23 +137,3 @@ class Keypoints(TensorRecord):
         """Keypoints in the window that starts at pixel (`left`, `top`), resampled by `scale`."""
         corner = self.positions.new_tensor([left, top])
         return replace(self, positions=(self.positions - corner) * scale)
-
-
-@dataclass(frozen=True, eq=False)
-class PeopleInImage(TensorRecord):
-    """All people seen in one picture.
-
-    Attributes:
-        keypoints: one row per person; there may be none.
-        image: name of the picture (or of the keypoint file), for reports.
-        image_size: width and height in pixels, None where unknown.
-        focal_px: focal length that the picture's metadata tell, None where they do not.
-    """
-
-    keypoints: Keypoints
-    image: str
-    image_size: tuple[int, int] | None = None
-    focal_px: float | None = None
-
-    def __len__(self) -> int:
-        return self.keypoints.confidence.shape[0]

@@ -11,7 +11,8 @@ import torch
 
 from vitruvian.errors import InputError, OutputError
 from vitruvian.keypoints.formats import KeypointFormat, get_format
-from vitruvian.keypoints.observations import Keypoints, PeopleInImage
+from vitruvian.keypoints.observations import Keypoints
+from vitruvian.keypoints.people import People
 
 BODY_FORMAT_BY_LENGTH = {25: "openpose-body25", 18: "openpose-coco18", 17: "coco17"}
 FULL_FORMAT = {
@@ -40,7 +41,7 @@ Triples = Sequence[float]
 class KeypointFolder:
     """What a folder of keypoint files holds: the people of each readable file, and why the others were not read."""
 
-    people: tuple[PeopleInImage, ...]
+    people: tuple[People, ...]
     failures: tuple[tuple[Path, InputError], ...]
 
 
@@ -100,7 +101,10 @@ def read_keypoint_folder(folder: str | Path, *, format: str | None = None) -> Ke
         except InputError as error:
             failures.append((file, error))
     widest = max((len(keypoints.definition), keypoints.format) for _, keypoints in read)[1] if read else ""
-    people = tuple(PeopleInImage(keypoints.to_format(widest), image_stem(file)) for file, keypoints in read)
+    people = tuple(
+        People.in_picture(keypoints.to_format(widest), picture=image_stem(file), source="keypoint file")
+        for file, keypoints in read
+    )
     return KeypointFolder(people, tuple(failures))
 
 

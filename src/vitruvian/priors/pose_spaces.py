@@ -16,11 +16,11 @@ from torch import Tensor
 from vitruvian.bodies.skeletons import SMPLX, Skeleton
 from vitruvian.errors import InputError
 from vitruvian.geometry.rotations import exp_so3, log_so3, orthonormalized, right_jacobian
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord, TensorRecord
 
 
 @dataclass(frozen=True, eq=False)
-class PoseEvaluation(TensorRecord):
+class PoseEvaluation(BatchRecord):
     """Rotations of the joints of a space, and how they change: `differential` is None where it is the identity."""
 
     rotations: Float[Tensor, "batch k 3 3"]

@@ -14,7 +14,7 @@ from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.canonical import CANONICAL, canonical_points
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.recovery.posterior import BodyPosterior, PoseSamples
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Weighting:
 
 
 @dataclass(frozen=True, eq=False)
-class PlacedPoses(TensorRecord):
+class PlacedPoses(BatchRecord):
     """Poses with the translation that best explains the keypoints, and their reprojection error.
 
     Attributes:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vitruvian.geometry.rotations import matrix_to_six_d, six_d_to_matrix
 from vitruvian.recovery.chart import NUM_BODY
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 FACE_ANGLES = 3
 """Rotation vector of the jaw."""
@@ -53,7 +53,7 @@ class KeypointEncoder(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class HeadOutput(TensorRecord):
+class HeadOutput(BatchRecord):
     """What the heads read from a context; rotations and place in the virtual camera frame."""
 
     six_d: Float[Tensor, "*batch 22 6"]

@@ -22,7 +22,7 @@ from vitruvian.keypoints.formats import get_format
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.recovery.heads import KeypointEncoder
 from vitruvian.recovery.views import points_view
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 LIFTED_FORMATS = ("h36m17", "openpose-body25")
 _UNIT_M = 0.2
@@ -100,7 +100,7 @@ class Lifter(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class LiftedSkeletons(TensorRecord):
+class LiftedSkeletons(BatchRecord):
     """Distribution of the 3D skeletons of a batch of people.
 
     Positions are metres along the axes of the camera, relative to the middle of the hips, in the order of `format`.

@@ -13,7 +13,7 @@ from vitruvian.recovery.chart import BODY, CHART_SIZE, NUM_BODY, chart_from_rota
 from vitruvian.recovery.heads import pelvis_position, place_of_pelvis
 from vitruvian.recovery.network import Prediction
 from vitruvian.recovery.views import View
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord, TensorRecord
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class LossWeights:
 
 
 @dataclass(frozen=True, eq=False)
-class Targets(TensorRecord):
+class Targets(BatchRecord):
     """Truth, in the virtual camera frame."""
 
     rotations: Float[Tensor, "batch 22 3 3"]

@@ -1,6 +1,7 @@
 """The distribution of poses of each person given their keypoints: mode, samples, likelihoods, and a space to fit in."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -23,7 +24,7 @@ from vitruvian.recovery.chart import (
 from vitruvian.recovery.heads import pelvis_position
 from vitruvian.recovery.network import PoseNetwork
 from vitruvian.recovery.views import view_of
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 _HANDS = ("left", "right")
 NUM_COMMON = 25
@@ -31,7 +32,7 @@ NUM_COMMON = 25
 
 
 @dataclass(frozen=True, eq=False)
-class PoseSamples(TensorRecord):
+class PoseSamples(BatchRecord):
     """Poses in the camera frame; a sample axis may lead the batch.
 
     Attributes:
@@ -53,7 +54,7 @@ class PoseSamples(TensorRecord):
 
 
 @dataclass(frozen=True, eq=False)
-class BodyPosterior(TensorRecord):
+class BodyPosterior(BatchRecord):
     """Poses of a batch of people given what was seen of each.
 
     Density is that of chart coordinates (recovery/chart.py): rotation vectors of the 22 bones about the axes of the
@@ -83,6 +84,11 @@ class BodyPosterior(TensorRecord):
 
     def __len__(self) -> int:
         return self.context.shape[0]
+
+    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "BodyPosterior":
+        """A copy elsewhere or in another precision, its network too; the shared network stays as it is."""
+        network = copy.deepcopy(self.network).to(device=device, dtype=dtype)
+        return replace(super().to(device=device, dtype=dtype), network=network)
 
     @cached_property
     def body(self) -> FlowDistribution:

@@ -14,14 +14,14 @@ from torch import Tensor
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.canonical import CANONICAL, canonical_format
 from vitruvian.keypoints.observations import Keypoints
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 BORDER_LIMIT = 3.0
 """Distance, in half person sizes, from which the image border no longer counts."""
 
 
 @dataclass(frozen=True, eq=False)
-class View(TensorRecord):
+class View(BatchRecord):
     """One person in their virtual camera.
 
     Attributes:

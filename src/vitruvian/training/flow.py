@@ -19,7 +19,7 @@ from vitruvian.recovery.losses import LossWeights, PoseCritic, RestJoints, Targe
 from vitruvian.recovery.network import NetworkConfig, PoseNetwork
 from vitruvian.recovery.refinement import PointedBody
 from vitruvian.recovery.views import View, view_of
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 from vitruvian.training.checkpoints import load_strictly, read_weights, save_weights
 from vitruvian.training.loop import LoopConfig, LoopResult, train
 
@@ -73,7 +73,7 @@ def targets_in_view(batch: SyntheticBatch, view: View) -> Targets:
 
 
 @dataclass(frozen=True, eq=False)
-class ViewedPeople(TensorRecord):
+class ViewedPeople(BatchRecord):
     """What the network sees of people, and the truth."""
 
     view: View

@@ -16,7 +16,7 @@ from vitruvian.keypoints.targets import keypoint_targets
 from vitruvian.recovery.lifter import Lifter, LifterConfig
 from vitruvian.recovery.losses import limited
 from vitruvian.recovery.views import View, points_view
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 from vitruvian.training.checkpoints import save_weights
 from vitruvian.training.loop import LoopConfig, LoopResult, train
 
@@ -78,7 +78,7 @@ class SkeletonSource:
 
 
 @dataclass(frozen=True, eq=False)
-class ViewedSkeletons(TensorRecord):
+class ViewedSkeletons(BatchRecord):
     """What a lifter sees of people, and their skeletons in the virtual camera, metres."""
 
     view: View

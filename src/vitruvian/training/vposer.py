@@ -15,7 +15,7 @@ from vitruvian.data.pose_selection import ARM, LEG, mirror_pose
 from vitruvian.data.t_pose import nominal_joints
 from vitruvian.geometry.rotations import exp_so3, geodesic_angle, log_so3
 from vitruvian.priors.vposer import VPoser, VPoserSettings, fill_strictly
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 from vitruvian.training.checkpoints import save_weights
 from vitruvian.training.loop import LoopConfig, train
 
@@ -70,7 +70,7 @@ def carried_points() -> tuple[Float[Tensor, "22 3"], Float[Tensor, "88 3"], list
 
 
 @dataclass(frozen=True, eq=False)
-class PosePairs(TensorRecord):
+class PosePairs(BatchRecord):
     """Poses that the autoencoder shall rebuild, the disturbed ones that it is given, and the noise of its latent."""
 
     target: Float[Tensor, "batch 21 3 3"]
