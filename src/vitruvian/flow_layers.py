@@ -250,7 +250,8 @@ class NormalizedBlock(nn.Module):
 
     def _slope(self, number: int) -> Tensor:
         norm = self.norms[number]
-        assert isinstance(norm, nn.BatchNorm1d) and norm.running_var is not None
+        assert isinstance(norm, nn.BatchNorm1d)
+        assert norm.running_var is not None
         return norm.weight * (norm.running_var + norm.eps).rsqrt()
 
     def differential(self, h: Tangents) -> Tangents:

@@ -66,7 +66,10 @@ def test_the_matrix_and_its_inverse_undo_each_other(generator: torch.Generator) 
     seen = points @ there[..., :2].transpose(-1, -2) + there[..., 2][:, None]
     again = seen @ back[..., :2].transpose(-1, -2) + back[..., 2][:, None]
     torch.testing.assert_close(again, points)
-    torch.testing.assert_close((there[..., :2] @ window.center_px[..., None])[..., 0] + there[..., 2], torch.full((7, 2), 112.0, dtype=torch.float64))
+    torch.testing.assert_close(
+        (there[..., :2] @ window.center_px[..., None])[..., 0] + there[..., 2],
+        torch.full((7, 2), 112.0, dtype=torch.float64),
+    )
 
 
 def test_keypoints_move_with_the_pixels() -> None:

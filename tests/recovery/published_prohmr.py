@@ -33,27 +33,51 @@ def checkpoint(
         norm, linear, net = (f"flow.flow._transform._transforms.{3 * layer + k}." for k in range(3))
         net += "transform_net."
         passed = len(range(layer % 2, SIZE, 2))
-        tensors |= {f"{norm}initialized": torch.tensor(True), f"{norm}log_scale": draw(SIZE), f"{norm}shift": draw(SIZE)}
+        tensors |= {
+            f"{norm}initialized": torch.tensor(True),
+            f"{norm}log_scale": draw(SIZE),
+            f"{norm}shift": draw(SIZE),
+        }
         coupling = f"flow.flow._transform._transforms.{3 * layer + 2}."
         tensors[f"{coupling}identity_features"] = torch.arange(layer % 2, SIZE, 2)
         tensors[f"{coupling}transform_features"] = torch.arange(1 - layer % 2, SIZE, 2)
         triangle = SIZE * (SIZE - 1) // 2
-        tensors |= {f"{linear}lower_entries": draw(triangle, spread=0.03), f"{linear}upper_entries": draw(triangle, spread=0.03)}
+        tensors |= {
+            f"{linear}lower_entries": draw(triangle, spread=0.03),
+            f"{linear}upper_entries": draw(triangle, spread=0.03),
+        }
         tensors |= {f"{linear}unconstrained_upper_diag": draw(SIZE), f"{linear}bias": draw(SIZE)}
-        tensors |= {f"{net}initial_layer.weight": draw(hidden, passed + context), f"{net}initial_layer.bias": draw(hidden)}
+        tensors |= {
+            f"{net}initial_layer.weight": draw(hidden, passed + context),
+            f"{net}initial_layer.bias": draw(hidden),
+        }
         for block in range(config.flow.num_blocks):
             for k in range(2):
                 at = f"{net}blocks.{block}."
                 tensors[f"{at}linear_layers.{k}.weight"] = draw(hidden, hidden)
                 tensors[f"{at}linear_layers.{k}.bias"] = draw(hidden)
-                tensors |= {f"{at}batch_norm_layers.{k}.{n}": draw(hidden, mean=1.0) for n in ("weight", "bias", "running_mean")}
+                tensors |= {
+                    f"{at}batch_norm_layers.{k}.{n}": draw(hidden, mean=1.0) for n in ("weight", "bias", "running_mean")
+                }
                 tensors[f"{at}batch_norm_layers.{k}.running_var"] = draw(hidden).square() + 0.5
                 tensors[f"{at}batch_norm_layers.{k}.num_batches_tracked"] = torch.tensor(9)
-        tensors |= {f"{net}final_layer.weight": draw(SIZE - passed, hidden), f"{net}final_layer.bias": draw(SIZE - passed)}
-    tensors |= {"flow.fc_head.layers.0.weight": draw(config.head_hidden, context), "flow.fc_head.layers.0.bias": draw(config.head_hidden)}
+        tensors |= {
+            f"{net}final_layer.weight": draw(SIZE - passed, hidden),
+            f"{net}final_layer.bias": draw(SIZE - passed),
+        }
+    tensors |= {
+        "flow.fc_head.layers.0.weight": draw(config.head_hidden, context),
+        "flow.fc_head.layers.0.bias": draw(config.head_hidden),
+    }
     tensors |= {"flow.fc_head.layers.2.weight": draw(13, config.head_hidden), "flow.fc_head.layers.2.bias": draw(13)}
     tensors |= {"flow.fc_head.init_betas": draw(1, 10), "flow.fc_head.init_cam": draw(1, 3, mean=0.9)}
-    shapes = {"D_conv1": (32, 9, 1, 1), "D_conv2": (32, 32, 1, 1), "betas_fc1": (10, 10), "betas_fc2": (5, 10), "betas_out": (1, 5)}
+    shapes = {
+        "D_conv1": (32, 9, 1, 1),
+        "D_conv2": (32, 32, 1, 1),
+        "betas_fc1": (10, 10),
+        "betas_fc2": (5, 10),
+        "betas_out": (1, 5),
+    }
     shapes |= {"D_alljoints_fc1": (1024, 736), "D_alljoints_fc2": (1024, 1024), "D_alljoints_out": (1, 1024)}
     shapes |= {f"pose_out.{j}": (1, 32) for j in range(23)}
     for name, shape in shapes.items():
@@ -73,18 +97,23 @@ class SlowFlow:
 
     def shift(self, number: int, passed: Tensor, context: Tensor) -> Tensor:
         def linear(name: str, x: Tensor) -> Tensor:
-            return x @ self._get(number, f"transform_net.{name}.weight").T + self._get(number, f"transform_net.{name}.bias")
+            return x @ self._get(number, f"transform_net.{name}.weight").T + self._get(
+                number, f"transform_net.{name}.bias"
+            )
 
         def norm(name: str, x: Tensor) -> Tensor:
             weight, bias, mean, variance = (
-                self._get(number, f"transform_net.{name}.{n}") for n in ("weight", "bias", "running_mean", "running_var")
+                self._get(number, f"transform_net.{name}.{n}")
+                for n in ("weight", "bias", "running_mean", "running_var")
             )
             return (x - mean) / (variance + 1e-3).sqrt() * weight + bias
 
         h = linear("initial_layer", torch.cat((passed, context), dim=-1))
         for block in range(2):
             inner = linear(f"blocks.{block}.linear_layers.0", F.relu(norm(f"blocks.{block}.batch_norm_layers.0", h)))
-            inner = linear(f"blocks.{block}.linear_layers.1", F.relu(norm(f"blocks.{block}.batch_norm_layers.1", inner)))
+            inner = linear(
+                f"blocks.{block}.linear_layers.1", F.relu(norm(f"blocks.{block}.batch_norm_layers.1", inner))
+            )
             h = h + inner
         return linear("final_layer", h)
 
@@ -139,7 +168,10 @@ def slow_rotations(six_d: Tensor) -> Tensor:
 def slow_head(tensors: dict[str, Tensor], context: Tensor) -> Tensor:
     """`(batch, 13)`: shape and camera."""
     get = {name.removeprefix("flow.fc_head."): t for name, t in tensors.items() if "fc_head" in name}
-    offset = F.relu(context @ get["layers.0.weight"].T + get["layers.0.bias"]) @ get["layers.2.weight"].T + get["layers.2.bias"]
+    offset = (
+        F.relu(context @ get["layers.0.weight"].T + get["layers.0.bias"]) @ get["layers.2.weight"].T
+        + get["layers.2.bias"]
+    )
     return offset + torch.cat((get["init_betas"], get["init_cam"]), dim=-1)
 
 

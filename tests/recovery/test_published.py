@@ -64,7 +64,9 @@ def test_mode_and_shape_and_camera_are_the_published_ones(
     expected = slow_rotations(SlowFlow(tensors, 4).from_latent(zero, context))
     mode = found.network.coordinates.rotations(prediction.flow.mode, None)
     torch.testing.assert_close(mode, expected, **EXACT)
-    torch.testing.assert_close(torch.cat((prediction.betas, prediction.camera), -1), slow_head(tensors, context), **EXACT)
+    torch.testing.assert_close(
+        torch.cat((prediction.betas, prediction.camera), -1), slow_head(tensors, context), **EXACT
+    )
 
 
 def test_the_discriminator_is_the_published_one(

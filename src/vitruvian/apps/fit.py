@@ -10,8 +10,9 @@ from vitruvian.apps.inputs import Failure, InputOptions, gather
 from vitruvian.apps.results import RunResults, require_renderer, write_pictures, write_run_report
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
-from vitruvian.errors import NoPersonError, VitruvianError
+from vitruvian.errors import InputError, NoPersonError, VitruvianError
 from vitruvian.estimation.fit import fit, fit_views_of_one
+from vitruvian.estimation.pictures import belief_of_photographs, regress_photographs
 from vitruvian.estimation.views import views_of_one
 from vitruvian.fits import Fits, config_json
 from vitruvian.fitting.config import FitConfig
@@ -20,6 +21,7 @@ from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.people import People
 from vitruvian.output import prepare_folder
 from vitruvian.progress import Progress, silent
+from vitruvian.recovery.image_weights import read_image_network
 
 
 def prior_name(config: FitPhotographs) -> str:
@@ -107,7 +109,8 @@ def fit_photographs(
         gathered = gather(config.inputs, options, detector=detector, progress=progress)
     people = views_of_one(gathered.people) if config.views else gathered.people
     with clock.step("fit"):
-        fits = _fit_people(body, people, config, progress)
+        files = {picture.identity: picture.photograph for picture in gathered.pictures}
+        fits = _fit_people(body, people, files, config, progress)
     fits = replace(fits, config=config_json(config_of(config)))
     failures = (*gathered.failures, *_people_without_fit(fits))
     fits.save(folder / "fits.npz")
@@ -154,10 +157,17 @@ def config_of(config: FitPhotographs) -> dict[str, object]:
     values["inputs"] = [path.name for path in config.inputs]
     values["out"] = config.out.name
     values["keypoints"] = None if config.keypoints is None else config.keypoints.name
+    values["network"] = None if config.network is None else config.network.name
     return values
 
 
-def _fit_people(body: BodyModel, people: People, config: FitPhotographs, progress: Progress) -> Fits:
+def _fit_people(
+    body: BodyModel,
+    people: People,
+    files: Mapping[str, Path | None],
+    config: FitPhotographs,
+    progress: Progress,
+) -> Fits:
     total, done = len(people), 0
 
     def advance(count: int) -> None:
@@ -167,6 +177,16 @@ def _fit_people(body: BodyModel, people: People, config: FitPhotographs, progres
 
     progress("fit", 0, total)
     prior, settings = prior_name(config), settings_of(config)
+    if config.network is not None and len(people):
+        if config.views or config.prior != "auto":
+            raise InputError("an image network is a prior of its own, for single pictures", hint="leave out --network")
+        posterior = regress_photographs(read_image_network(config.network), body, people, files)
+        belief = belief_of_photographs(posterior, people)
+
+        def of_belief(own: FitConfig) -> FitConfig:
+            return settings(belief.config)
+
+        return fit(body, people, prior=belief.prior, start=belief.start, config=of_belief, progress=advance)
     if config.views:
         return fit_views_of_one(body, people, prior=prior, config=settings, progress=advance)
     return fit(body, people, prior=prior, config=settings, progress=advance)

@@ -25,6 +25,9 @@ class FitPhotographs:
     prior: Literal["auto", "flow", "vposer", "mixture", "hand-set", "bending", "none"] = "auto"
     """What poses are likely. flow: the distribution that a network finds for these keypoints; the others know no
     picture. auto: flow, or vposer with the published stages."""
+    network: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """An image network: a file of `vitruvian train image`, or a published ProHMR checkpoint. Its distribution, given
+    the pixels around each person, is then the prior."""
     views: bool = False
     """The pictures are views of one person at the same moment, from cameras that stand anywhere: fit one shape and one
     pose to all of them. Of several people in a picture the largest counts."""

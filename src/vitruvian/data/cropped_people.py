@@ -12,11 +12,11 @@ from vitruvian.errors import InputError
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.crops import Crop
 from vitruvian.keypoints.observations import Keypoints
-from vitruvian.tensors import TensorRecord, concatenate_records
+from vitruvian.tensors import BatchRecord, concatenate_records
 
 
 @dataclass(frozen=True, eq=False)
-class CroppedPeople(TensorRecord):
+class CroppedPeople(BatchRecord):
     """People, one crop each. What is not known of a person is zero and says so in a mask or a confidence.
 
     Attributes:
@@ -67,7 +67,9 @@ class MixedPeople:
     def __init__(self, sources: Sequence[PeopleSource], weights: Sequence[float]) -> None:
         if not sources or len(sources) != len(weights) or min(weights) <= 0:
             raise InputError(
-                "every source of people needs a positive weight", seen=tuple(weights), expected=f"{len(sources)} weights"
+                "every source of people needs a positive weight",
+                seen=tuple(weights),
+                expected=f"{len(sources)} weights",
             )
         self.sources = tuple(sources)
         self.weights = torch.tensor(weights, dtype=torch.float64)

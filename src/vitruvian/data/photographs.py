@@ -109,7 +109,9 @@ class PhotographedPeople:
         generator = torch.Generator().manual_seed((seed * 7_368_787 + number) % (1 << 63))
         rows = torch.randint(len(self), (size,), generator=generator).tolist()
         mirrored = (torch.rand(size, generator=generator) < self.config.augmentation.flip).tolist()
-        people = [self.person(row, mirrored=flip, generator=generator) for row, flip in zip(rows, mirrored, strict=True)]
+        people = [
+            self.person(row, mirrored=flip, generator=generator) for row, flip in zip(rows, mirrored, strict=True)
+        ]
         return concatenate_records(people)
 
     def person(self, row: int, *, mirrored: bool, generator: torch.Generator) -> CroppedPeople:

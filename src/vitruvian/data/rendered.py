@@ -93,9 +93,7 @@ class RenderedPeople:
         normals = vertex_normals(vertices, faces)
         stand_off = [self._painter.stand_off(pictures.uniform(0, config.cloth_m)) for _ in range(len(vertices))]
         vertices = vertices + torch.stack(stand_off)[..., None] * normals
-        lit = [
-            shade(normal.numpy(), self._painter.colors(pictures, patterns=True), pictures) for normal in normals
-        ]
+        lit = [shade(normal.numpy(), self._painter.colors(pictures, patterns=True), pictures) for normal in normals]
         at = batch.camera.project(vertices)
         at = at @ matrix[..., :2].transpose(-1, -2) + matrix[:, None, :, 2]
         fine = config.size_px * config.supersampling

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitruvian.errors import ShapeError
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 MIN_DEPTH_M = 1e-3
 _FAR = 0x7FFFFFFFFFFFFFFF
@@ -17,7 +17,7 @@ _INSIDE = -1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Fragments(TensorRecord):
+class Fragments(BatchRecord):
     """What the pixels of pictures show.
 
     Attributes:

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitruvian.errors import InputError
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 BOX_MARGIN = 1.2
 """Side of a crop over the larger side of the person's bounding box."""
 
 
 @dataclass(frozen=True, eq=False)
-class Crop(TensorRecord):
+class Crop(BatchRecord):
     """A square window of a picture, which may be turned and may reach outside.
 
     Attributes:

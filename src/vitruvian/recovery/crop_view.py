@@ -15,14 +15,14 @@ from vitruvian.keypoints.canonical import CANONICAL
 from vitruvian.keypoints.crops import Crop
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.recovery.views import BORDER_LIMIT, View
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 _LEAST_SCALE = 0.05
 _NEAREST = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class CropView(TensorRecord):
+class CropView(BatchRecord):
     """The virtual camera of each crop.
 
     Attributes:
@@ -43,9 +43,7 @@ class CropView(TensorRecord):
         half = crop.side_px / 2 / camera.focal_px.mean(-1)
         return cls(towards @ roll, half)
 
-    def of_pixels(
-        self, pixels: Float[Tensor, "*batch point 2"], camera: Camera
-    ) -> Float[Tensor, "*batch point 2"]:
+    def of_pixels(self, pixels: Float[Tensor, "*batch point 2"], camera: Camera) -> Float[Tensor, "*batch point 2"]:
         """Pixels of the picture in units of half a side, from the middle of the crop."""
         rays = (pixels - camera.center_px[..., None, :]) / camera.focal_px[..., None, :]
         turned = torch.cat((rays, torch.ones_like(rays[..., :1])), dim=-1) @ self.R_camera_crop

@@ -25,9 +25,7 @@ class ImageCritic(nn.Module):
         # Convolutions of size one along the joints: every joint goes through the same layers.
         self.embed = nn.Sequential(nn.Conv2d(9, features, 1), nn.ReLU(), nn.Conv2d(features, features, 1), nn.ReLU())
         self.joints = nn.ModuleList(nn.Linear(features, 1) for _ in range(num_joints))
-        self.shape = nn.Sequential(
-            nn.Linear(num_shape, 10), nn.ReLU(), nn.Linear(10, 5), nn.ReLU(), nn.Linear(5, 1)
-        )
+        self.shape = nn.Sequential(nn.Linear(num_shape, 10), nn.ReLU(), nn.Linear(10, 5), nn.ReLU(), nn.Linear(5, 1))
         self.whole = nn.Sequential(
             nn.Linear(features * num_joints, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
             nn.Linear(hidden, 1),

@@ -14,7 +14,7 @@ from vitruvian.recovery.crop_view import CropView
 from vitruvian.recovery.image_critic import ImageCritic, adversarial_loss
 from vitruvian.recovery.image_network import ImagePrediction
 from vitruvian.recovery.pose_coordinates import PoseCoordinates, SixD
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ImageLossWeights:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageTargets(TensorRecord):
+class ImageTargets(BatchRecord):
     """What is known of people, in the camera of their crop; the rest is masked out.
 
     Attributes:
@@ -74,7 +74,9 @@ class Figure:
 
     def __init__(self, body: BodyModel, num_joints: int) -> None:
         if not 22 <= num_joints <= body.num_joints:
-            raise InputError("the network's joints are not those of the body", seen=num_joints, expected=body.num_joints)
+            raise InputError(
+                "the network's joints are not those of the body", seen=num_joints, expected=body.num_joints
+            )
         self.body, self.num_joints = body, num_joints
         targets = keypoint_targets(body, CANONICAL)
         self.rows = targets.keypoint

@@ -167,9 +167,7 @@ class ImageNetwork(nn.Module):
         """How far true shapes lie from the estimate, in standard deviations of people."""
         return self.head.shape_std
 
-    def forward(
-        self, view: View | None, pixels: Float[Tensor, "batch 3 height width"] | None
-    ) -> ImagePrediction:
+    def forward(self, view: View | None, pixels: Float[Tensor, "batch 3 height width"] | None) -> ImagePrediction:
         """Distribution and point estimates of each person.
 
         Args:

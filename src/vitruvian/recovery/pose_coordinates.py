@@ -83,7 +83,9 @@ class SixD:
     def differential(self, features: Tensor, base: Tensor | None, tangents: Tensor) -> Tensor:
         direction = tangents.shape[-1]
         rates = tangents.unflatten(-2, (self.num_joints, 2, 3)).transpose(-3, -2).flatten(-3, -2)
-        return (six_d_differential(self.by_rows(features)) @ rates.view(*rates.shape[:-2], 6, direction)).flatten(-3, -2)
+        return (six_d_differential(self.by_rows(features)) @ rates.view(*rates.shape[:-2], 6, direction)).flatten(
+            -3, -2
+        )
 
     def by_rows(self, features: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch joint 6"]:
         """The same numbers in the order of this project: the 3 × 2 matrix of the columns, row by row."""

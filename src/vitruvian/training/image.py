@@ -124,9 +124,7 @@ class ImageData:
     validation: PeopleSource | None = None
     poses: PoseLibrary | None = None
 
-    def real(
-        self, batch: ViewedCrops, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def real(self, batch: ViewedCrops, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Poses and shapes of real people, as many as the batch has."""
         rotations = batch.targets.rotations
         if self.poses is not None:

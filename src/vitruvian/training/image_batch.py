@@ -13,11 +13,11 @@ from vitruvian.recovery.crop_view import CropView, view_of_crop
 from vitruvian.recovery.encoders.protocol import IMAGENET_MEAN, IMAGENET_STD
 from vitruvian.recovery.image_losses import ImageTargets
 from vitruvian.recovery.views import View
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)
-class ViewedCrops(TensorRecord):
+class ViewedCrops(BatchRecord):
     """What an encoder sees of people (pixels, and keypoints with the noise of a detector), and the truth."""
 
     pixels: UInt8[Tensor, "batch 3 size size"]

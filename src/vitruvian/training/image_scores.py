@@ -47,7 +47,9 @@ def score(network: ImageNetwork, figure: Figure, crops: Iterable[ViewedCrops]) -
         targets = batch.targets
         prediction = network(batch.view, batch.normalized())
         generator = torch.Generator().manual_seed(0)
-        latent = torch.randn(1 + NUM_SAMPLES, *targets.rotations.shape[:1], prediction.flow.num_features, generator=generator)
+        latent = torch.randn(
+            1 + NUM_SAMPLES, *targets.rotations.shape[:1], prediction.flow.num_features, generator=generator
+        )
         latent[0] = 0
         features = prediction.flow.from_latent(latent.to(prediction.betas))
         joints = figure.pose(network.coordinates.rotations(features, prediction.base), prediction.betas).joints

@@ -63,7 +63,13 @@ def test_sizes_are_the_published_ones() -> None:
         assert sum(p.numel() for p in resnet18(num_classes=1000).parameters()) == 11_689_512
         assert (resnet50().num_context, resnet18().num_context) == (2048, 512)
         names = set(resnet50(num_classes=1000).state_dict())
-    assert {"conv1.weight", "bn1.running_mean", "layer1.0.downsample.1.weight", "layer4.2.conv3.weight", "fc.bias"} < names
+    assert {
+        "conv1.weight",
+        "bn1.running_mean",
+        "layer1.0.downsample.1.weight",
+        "layer4.2.conv3.weight",
+        "fc.bias",
+    } < names
     assert len(names) == 320
 
 
@@ -78,7 +84,11 @@ def test_state_dicts_load_strictly(generator: torch.Generator) -> None:
     broken["conv1.weight"] = torch.zeros(2, 3, 3, 3)
     with pytest.raises(WeightsError) as caught:
         load_torchvision(encoder, broken)
-    for problem in ("missing layer2.0.bn1.bias", "unexpected surprise", "conv1.weight: (2, 3, 3, 3) instead of (2, 3, 7, 7)"):
+    for problem in (
+        "missing layer2.0.bn1.bias",
+        "unexpected surprise",
+        "conv1.weight: (2, 3, 3, 3) instead of (2, 3, 7, 7)",
+    ):
         assert problem in str(caught.value)
 
 
