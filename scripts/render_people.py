@@ -17,15 +17,16 @@ import torch
 import tyro
 from jaxtyping import Float
 from PIL import Image, ImageFilter
-from quick_raster import rasterize, shade
 from rich.progress import track
 from torch import Tensor
 
 from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.open_body import open_body
+from vitruvian.data.appearance import Painter, shade
 from vitruvian.data.mocap import PoseDataset, load_pose_dataset
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.meshes import Mesh
+from vitruvian.geometry.raster import rasterize
 from vitruvian.geometry.rotations import exp_so3
 from vitruvian.keypoints.detectors import DetectorConfig, MediaPipeDetector
 from vitruvian.keypoints.images import Photograph
@@ -136,74 +137,12 @@ def frame(
     return Drawn(betas, expression, rotations, transl, camera)
 
 
-def paint(body: BodyModel, generator: np.random.Generator) -> Float[np.ndarray, "vertex 3"]:
-    """Colours per vertex, sRGB: skin, clothes, hair, brows, lips, eyes."""
-    names = np.array(body.skeleton.names)[body.skinning_weights.argmax(-1).numpy()]
-    template = body.template.numpy()
-    assert body.face_landmarks is not None
-    face = body.face_landmarks
-    landmarks = (template[face.corners.numpy()] * face.barycentric.numpy()[..., None]).sum(1)
-    skin = np.array([0.85, 0.65, 0.55]) * generator.uniform(0.45, 1.1)
-    colors = np.tile(skin.clip(0, 1), (len(names), 1))
-
-    def cover(joints: tuple[str, ...], color: np.ndarray) -> None:
-        colors[np.isin(names, joints)] = color
-
-    sides = ("left", "right")
-    cover(("pelvis", "left_hip", "right_hip"), trousers := generator.uniform(0.05, 0.8, 3))
-    if generator.random() < 0.7:
-        cover(("left_knee", "right_knee"), trousers)
-    shirt = generator.uniform(0.1, 0.95, 3)
-    cover(("spine1", "spine2", "spine3", *(f"{s}_{j}" for s in sides for j in ("collar", "shoulder"))), shirt)
-    if generator.random() < 0.5:
-        cover(("left_elbow", "right_elbow"), shirt)
-    cover(tuple(f"{s}_{j}" for s in sides for j in ("foot", "ankle")), generator.uniform(0.05, 0.9, 3))
-
-    head = np.isin(names, ("head",))
-    ears = template[[body.vertex_ids["left_ear"], body.vertex_ids["right_ear"]]].mean(0)
-    brow_height = landmarks[:10, 1].mean()
-    _, y, z = template.T
-    hair = generator.uniform(0.03, 0.5) * np.array([1.0, 0.8, 0.6])
-    behind = (z < ears[2] - 0.012) & (y > ears[1] - 0.06)
-    above = y > brow_height + 0.05 + 0.2 * np.clip(z - ears[2] - 0.02, 0, None)
-    colors[head & (behind | above)] = hair
-    colors[_near(template, landmarks[:10], 0.0045)] = hair * 0.7
-    lips = head & _inside(template[:, :2], landmarks[31:43, :2]) & (z > landmarks[31:43, 2].min() - 0.005)
-    colors[lips | (np.isin(names, ("jaw",)) & _inside(template[:, :2], landmarks[31:43, :2]))] = skin * (0.9, 0.5, 0.55)
-    for side in sides:
-        front = template[body.vertex_ids[f"{side}_eye_front"]]
-        ball = names == f"{side}_eye"
-        radius = np.linalg.norm(template - front, axis=1)
-        colors[ball] = 0.95
-        colors[ball & (radius < 0.0065)] = generator.uniform(0.1, 0.5, 3)
-        colors[ball & (radius < 0.003)] = 0.02
-    return colors.astype(np.float32).clip(0, 1)
-
-
-def _near(points: np.ndarray, centers: np.ndarray, reach: float) -> np.ndarray:
-    return np.linalg.norm(points[:, None] - centers[None], axis=-1).min(1) < reach
-
-
-def _inside(points: np.ndarray, outline: np.ndarray) -> np.ndarray:
-    """Which points lie inside a polygon (even-odd rule)."""
-    inside = np.zeros(len(points), dtype=bool)
-    for a, b in zip(outline, np.roll(outline, -1, axis=0), strict=True):
-        crosses = (a[1] > points[:, 1]) != (b[1] > points[:, 1])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            at = a[0] + (points[:, 1] - a[1]) / (b[1] - a[1]) * (b[0] - a[0])
-        inside ^= crosses & (points[:, 0] < at)
-    return inside
-
-
 def render(body: BodyModel, person: Drawn, arguments: Arguments, generator: np.random.Generator) -> np.ndarray:
     """The picture of a person before a blurred, mottled background, with clothes that stand off the body."""
     mesh = person.pose(body).mesh()
-    colors = paint(body, generator)
-    names = np.array(body.skeleton.names)[body.skinning_weights.argmax(-1).numpy()]
-    bare = np.isin(names, ("head", "neck", "jaw", "left_eye", "right_eye")) | np.array(
-        ["wrist" in n or (n[-1].isdigit() and "spine" not in n) for n in names]
-    )
-    stand_off = torch.from_numpy(np.where(bare, 0.0, generator.uniform(0.0, 0.012))).float()
+    painter = Painter(body)
+    colors = painter.colors(generator)
+    stand_off = painter.stand_off(generator.uniform(0.0, 0.012))
     mesh = Mesh(mesh.vertices + stand_off[:, None] * mesh.vertex_normals(), mesh.faces)
     width, height = (int(side) for side in person.camera.image_size)
     if arguments.ray_traced:
@@ -211,11 +150,10 @@ def render(body: BodyModel, person: Drawn, arguments: Arguments, generator: np.r
         inside, alpha = rgba[..., :3].astype(np.float64), rgba[..., 3:] / 255.0
     else:
         lit = shade(mesh.vertex_normals().numpy(), colors, generator)
-        pixels = person.camera.project(mesh.vertices).numpy().astype(np.float64)
-        inside, coverage = rasterize(
-            pixels, mesh.vertices[:, 2].numpy(), mesh.faces.numpy(), lit, width=width, height=height
-        )
-        inside, alpha = inside * 255, coverage[..., None]
+        pixels = person.camera.project(mesh.vertices).double()
+        seen = rasterize(pixels[None], mesh.vertices[None, :, 2], mesh.faces, width=width, height=height)
+        inside = seen.interpolate(torch.from_numpy(lit)[None], mesh.faces)[0].numpy() * 255
+        alpha = (seen.face[0] >= 0).numpy().astype(np.float64)[..., None]
     coarse = (generator.uniform(0.1, 0.95, (5, 4, 3)) * 255).astype(np.uint8)
     backdrop = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
     backdrop = backdrop.filter(ImageFilter.GaussianBlur(8))

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -15,17 +16,32 @@ CONTEXT = 5
 
 
 def flow(
-    num_features: int = 6, *, context_scales: bool = True, context: int = CONTEXT, dtype: torch.dtype = torch.float64
+    num_features: int = 6,
+    *,
+    context_scales: bool = True,
+    context: int = CONTEXT,
+    dtype: torch.dtype = torch.float64,
+    coupling: Literal["gated", "normalized"] = "gated",
 ) -> Glow:
     """A flow with random weights, so that no layer is at its start."""
     config = FlowConfig(
-        num_features, context, num_layers=3, hidden=24, num_blocks=2, context_scales=context_scales, scale_hidden=16
+        num_features,
+        context,
+        num_layers=3,
+        hidden=24,
+        num_blocks=2,
+        context_scales=context_scales,
+        scale_hidden=16,
+        coupling=coupling,
     )
     model = Glow(config).to(dtype).eval()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.15 * torch.randn(parameter.shape, generator=generator, dtype=dtype)
+        for name, buffer in model.named_buffers():
+            if "running" in name:
+                buffer += torch.rand(buffer.shape, generator=generator, dtype=dtype)
     return model
 
 
@@ -33,9 +49,10 @@ def contexts(*batch: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     return torch.randn(*batch, CONTEXT, generator=torch.Generator().manual_seed(4), dtype=dtype)
 
 
-@pytest.fixture(params=[True, False], ids=["context scales", "constant scales"])
+@pytest.fixture(params=["context scales", "constant scales", "as published"])
 def model(request: pytest.FixtureRequest) -> Glow:
-    return flow(context_scales=request.param)
+    coupling: Literal["gated", "normalized"] = "normalized" if request.param == "as published" else "gated"
+    return flow(context_scales=request.param == "context scales", coupling=coupling)
 
 
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3)])

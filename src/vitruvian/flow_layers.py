@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Conditioning = tuple[Tensor, ...]
+BATCH_NORM_EPS = 1e-3
+"""Added to the variance in the coupling networks of ProHMR."""
 
 
 class Tangents(NamedTuple):
@@ -229,6 +231,88 @@ class ContextResidualNet(nn.Module):
         return Tangents(self.leave(value), (h.rows * slope[..., None, :]) @ self.leave.weight.T)
 
 
+class NormalizedBlock(nn.Module):
+    """h + W₂ ReLU(BN(W₁ ReLU(BN(h)))): the residual block of ProHMR as published."""
+
+    def __init__(self, hidden: int, *, dropout: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm1d(hidden, eps=BATCH_NORM_EPS) for _ in range(2))
+        self.first = nn.Linear(hidden, hidden)
+        self.second = nn.Linear(hidden, hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, h: Tensor) -> Tensor:
+        inner = self.first(F.relu(self._normalized(0, h)))
+        return h + self.second(self.dropout(F.relu(self._normalized(1, inner))))
+
+    def _normalized(self, number: int, h: Tensor) -> Tensor:
+        return self.norms[number](h.reshape(-1, h.shape[-1])).view(h.shape)
+
+    def _slope(self, number: int) -> Tensor:
+        norm = self.norms[number]
+        assert isinstance(norm, nn.BatchNorm1d)
+        assert norm.running_var is not None
+        return norm.weight * (norm.running_var + norm.eps).rsqrt()
+
+    def differential(self, h: Tangents) -> Tangents:
+        """In evaluation mode, where the normalisation is an affine map of every feature."""
+        value = self._normalized(0, h.value)
+        rows = h.rows * (self._slope(0) * (value > 0))[..., None, :]
+        inner = self.first(F.relu(value))
+        rows = rows @ self.first.weight.T
+        value = self._normalized(1, inner)
+        rows = rows * (self._slope(1) * (value > 0))[..., None, :]
+        return Tangents(h.value + self.second(F.relu(value)), h.rows + rows @ self.second.weight.T)
+
+
+class NormalizedResidualNet(nn.Module):
+    """Coupling network of ProHMR as published: context at the input alone, batch normalisation, ReLU, a linear end.
+
+    The published layer reads features and context side by side; here its matrix lies in two parts, `enter` and
+    `from_context`, so that many samples of one person share the second product. Arguments as `ContextResidualNet`.
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_outputs: int,
+        *,
+        context_features: int,
+        hidden: int,
+        num_blocks: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.enter = nn.Linear(num_inputs, hidden)
+        self.from_context = nn.Linear(context_features, hidden, bias=False) if context_features else None
+        self.blocks = nn.ModuleList(NormalizedBlock(hidden, dropout=dropout) for _ in range(num_blocks))
+        self.leave = nn.Linear(hidden, num_outputs)
+        for block in self.blocks:
+            assert isinstance(block, NormalizedBlock)
+            nn.init.uniform_(block.second.weight, -1e-3, 1e-3)
+            nn.init.uniform_(block.second.bias, -1e-3, 1e-3)
+
+    def condition(self, context: Tensor) -> Conditioning:
+        """The offset at the input."""
+        if self.from_context is None:
+            return (self.enter.bias.new_zeros(self.hidden),)
+        return (self.from_context(context),)
+
+    def forward(self, x: Tensor, conditioning: Conditioning) -> Tensor:
+        h = self.enter(x) + conditioning[0]
+        for block in self.blocks:
+            h = block(h)
+        return self.leave(h)
+
+    def differential(self, x: Tangents, conditioning: Conditioning) -> Tangents:
+        h = Tangents(self.enter(x.value) + conditioning[0], x.rows @ self.enter.weight.T)
+        for block in self.blocks:
+            assert isinstance(block, NormalizedBlock)
+            h = block.differential(h)
+        return Tangents(self.leave(h.value), h.rows @ self.leave.weight.T)
+
+
 class AdditiveCoupling(FlowLayer):
     """y_b = x_b − t(x_a, context), y_a = x_a: volume-preserving, whatever the network t.
 
@@ -241,7 +325,7 @@ class AdditiveCoupling(FlowLayer):
     shifted: Tensor
     order: Tensor
 
-    def __init__(self, mask: Bool[Tensor, "D"], network: ContextResidualNet) -> None:
+    def __init__(self, mask: Bool[Tensor, "D"], network: ContextResidualNet | NormalizedResidualNet) -> None:
         super().__init__()
         passed, shifted = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
         self.register_buffer("passed", passed, persistent=False)

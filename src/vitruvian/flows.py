@@ -10,6 +10,7 @@ next to the data and next to the latent: one at every level multiplies up, and t
 import math
 from copy import copy
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -23,6 +24,7 @@ from vitruvian.flow_layers import (
     ContextResidualNet,
     FlowLayer,
     LULinear,
+    NormalizedResidualNet,
     Tangents,
 )
 
@@ -47,6 +49,8 @@ class FlowConfig:
     """Let scales at both ends of the flow come from the context; False is the flow of the paper."""
     scale_hidden: int = 256
     """Width of the hidden layer between context and scales."""
+    coupling: Literal["gated", "normalized"] = "gated"
+    """Coupling networks: ours, gated by the context, or those of ProHMR with batch normalisation."""
 
 
 class Glow(nn.Module):
@@ -78,7 +82,8 @@ class Glow(nn.Module):
         config = self.config
         mask = torch.arange(config.num_features) % 2 == number % 2
         passed = int(mask.sum())
-        network = ContextResidualNet(
+        kind = ContextResidualNet if config.coupling == "gated" else NormalizedResidualNet
+        network = kind(
             passed,
             config.num_features - passed,
             context_features=config.context_features,

@@ -23,6 +23,9 @@ class SamplePhotographs:
     """OpenPose files (NAME_keypoints.json), matched to the photographs by name, or used alone."""
     gender: Literal["neutral", "female", "male"] = "neutral"
     """Shape space of the open body."""
+    network: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """An image network, which reads the pixels around each person instead of their keypoints: a file of `vitruvian
+    train image`, or a published ProHMR checkpoint."""
     focal_px: float | None = None
     """Focal length in pixels. Without it: the photograph's metadata, else the length of the image diagonal."""
     image_size: tuple[int, int] | None = None

@@ -12,9 +12,10 @@ from vitruvian.apps.results import RunResults, require_renderer, write_pictures,
 from vitruvian.apps.run_folder import run_folder
 from vitruvian.bodies.loaders import load_body
 from vitruvian.bodies.model import BodyModel
-from vitruvian.errors import NoPersonError, VitruvianError
+from vitruvian.errors import InputError, NoPersonError, VitruvianError
 from vitruvian.estimation.beliefs import FLOW, PriorChoice, default_prior
 from vitruvian.estimation.fit import fit, fit_views_of_one
+from vitruvian.estimation.pictures import belief_of_photographs, regress_photographs
 from vitruvian.estimation.verdicts import BAD
 from vitruvian.estimation.views import views_of_one
 from vitruvian.fits import Fits, config_json
@@ -24,6 +25,7 @@ from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.people import People
 from vitruvian.priors.published_vposer import read_published_vposer
 from vitruvian.progress import Progress, silent
+from vitruvian.recovery.image_weights import read_image_network
 from vitruvian.tensors import concatenate_records
 
 
@@ -164,7 +166,7 @@ def config_of(config: FitPhotographs) -> dict[str, object]:
     values = asdict(config)
     values["inputs"] = [readable(path.name) for path in config.inputs]
     values["out"] = readable(config.out.name)
-    for name in ("keypoints", "prior_weights"):
+    for name in ("keypoints", "prior_weights", "network"):
         values[name] = None if values[name] is None else readable(values[name].name)
     return values
 
@@ -179,9 +181,10 @@ def _fit_gathered(
 ) -> tuple[People, Fits]:
     """Everyone's fit. Where all together cannot be fitted, each picture is tried by itself, and set aside alone."""
     saved = config_json(config_of(config))
+    files = {picture.identity: picture.photograph for picture in gathered.pictures}
 
     def fitted(people: People) -> Fits:
-        return replace(_fit_people(body, people, prior, config, progress), config=saved)
+        return replace(_fit_people(body, people, files, prior, config, progress), config=saved)
 
     if config.views:
         people = views_of_one(gathered.people)
@@ -202,7 +205,12 @@ def _fit_gathered(
 
 
 def _fit_people(
-    body: BodyModel, people: People, prior: PriorChoice, config: FitPhotographs, progress: Progress
+    body: BodyModel,
+    people: People,
+    files: Mapping[str, Path | None],
+    prior: PriorChoice,
+    config: FitPhotographs,
+    progress: Progress,
 ) -> Fits:
     total, done = len(people), 0
 
@@ -213,6 +221,16 @@ def _fit_people(
 
     progress("fit", 0, total)
     settings = settings_of(config)
+    if config.network is not None and len(people):
+        if config.views or config.prior != "auto":
+            raise InputError("an image network is a prior of its own, for single pictures", hint="leave out --network")
+        posterior = regress_photographs(read_image_network(config.network), body, people, files)
+        belief = belief_of_photographs(posterior, people)
+
+        def of_belief(own: FitConfig) -> FitConfig:
+            return settings(belief.config)
+
+        return fit(body, people, prior=belief.prior, start=belief.start, config=of_belief, progress=advance)
     if config.views:
         return fit_views_of_one(body, people, prior=prior, config=settings, progress=advance)
     return fit(body, people, prior=prior, config=settings, progress=advance)

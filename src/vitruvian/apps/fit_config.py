@@ -29,6 +29,9 @@ class FitPhotographs:
     """A published VPoser for --prior vposer: the folder vposer_v1_0 or V02_05, or its snapshot. Without it our own."""
     limits: bool = False
     """Also hold every joint within its range of motion, whatever the prior."""
+    network: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """An image network: a file of `vitruvian train image`, or a published ProHMR checkpoint. Its distribution, given
+    the pixels around each person, is then the prior."""
     views: bool = False
     """The pictures are views of one person at the same moment, from cameras that stand anywhere: fit one shape and one
     pose to all of them. Of several people in a picture the largest counts."""

@@ -19,6 +19,7 @@ from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.open_body import open_body
 from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.skeletons import SMPLX
+from vitruvian.estimation.pictures import regress_photographs
 from vitruvian.estimation.regress import regress
 from vitruvian.evaluation.metrics import MM
 from vitruvian.fits import config_json, package_version
@@ -30,6 +31,8 @@ from vitruvian.keypoints.people import People
 from vitruvian.output import prepare_folder, replacing
 from vitruvian.progress import Progress, silent
 from vitruvian.recovery.estimates import place
+from vitruvian.recovery.image_posterior import ImagePosterior
+from vitruvian.recovery.image_weights import read_image_network
 from vitruvian.recovery.network import PoseNetwork
 from vitruvian.recovery.posterior import BodyPosterior
 from vitruvian.recovery.weights import pose_network
@@ -98,7 +101,7 @@ class SampleOutcome:
 @torch.no_grad()
 def sample_people(
     body: BodyModel,
-    posterior: BodyPosterior,
+    posterior: BodyPosterior | ImagePosterior,
     people: People,
     *,
     num_samples: int,
@@ -116,7 +119,10 @@ def sample_people(
     keypoints, camera = people.keypoints, people.known_camera
     mode = posterior.mode()
     together = concatenate_records([mode[None], posterior.sample(num_samples, generator=generator)])
-    placed = place(together, body, keypoints, camera)
+    if isinstance(posterior, ImagePosterior):
+        placed = posterior.place(together, keypoints, camera)
+    else:
+        placed = place(together, body, keypoints, camera)
     params = placed.params
     spreads = []
     for person in range(len(posterior)):
@@ -174,7 +180,12 @@ def sample_photographs(
         failures = list(gathered.failures)
         if not len(gathered.people):
             return SampleOutcome(None, gathered.failures, folder, gathered.notes)
-        posterior = regress(gathered.people, network=network)
+        posterior: BodyPosterior | ImagePosterior
+        if config.network is None:
+            posterior = regress(gathered.people, network=network)
+        else:
+            files = {picture.identity: picture.photograph for picture in gathered.pictures}
+            posterior = regress_photographs(read_image_network(config.network), body, gathered.people, files)
         generator = torch.Generator().manual_seed(config.seed)
         people = sample_people(body, posterior, gathered.people, num_samples=config.n, generator=generator)
         save_samples(people, gathered.people, folder / "samples.npz", config=config, body=body)
@@ -209,7 +220,9 @@ def save_samples(
     arrays["body"] = np.array(f"{body.family}:{body.digest}")
     arrays["gender"] = np.array(body.gender)
     arrays["version"] = np.array(package_version())
-    arrays["config"] = np.array(config_json({**asdict(config), "inputs": "", "out": "", "keypoints": ""}))
+    arrays["config"] = np.array(
+        config_json({**asdict(config), "inputs": "", "out": "", "keypoints": "", "network": ""})
+    )
     with replacing(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 

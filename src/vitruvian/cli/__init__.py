@@ -38,6 +38,7 @@ COMMANDS = {
         "measure distribution, fits and views on synthetic people", "vitruvian.cli.distribution", "evaluate_synthetic"
     ),
     "train flow": Command("train the pose distribution", "vitruvian.cli.training", "flow"),
+    "train image": Command("train the image network of ProHMR", "vitruvian.cli.training", "image"),
     "train lifter": Command("train the lifting of 2D skeletons", "vitruvian.cli.training", "lifter"),
     "train baselines": Command("train what the distribution is compared with", "vitruvian.cli.training", "baselines"),
     "train vposer": Command("train the pose prior on motion capture", "vitruvian.cli.training", "vposer"),

@@ -65,6 +65,26 @@ def vposer(arguments: list[str]) -> int:
     return 0
 
 
+def image(arguments: list[str]) -> int:
+    """`vitruvian train image`."""
+    from vitruvian.training.image_data import TrainImage, run_image
+
+    config = tyro.cli(TrainImage, prog="vitruvian train image", args=arguments)
+    with Bars() as bars:
+
+        def report(step: int, progress: float, values: Mapping[str, float]) -> None:
+            bars("train", step, config.training.steps)
+
+        result = run_image(config, report=report)
+    if result.scores is not None:
+        values = result.scores.values()
+        console.print(
+            f"validation: mode {values['mode_mm']:.1f} mm, best of nine {values['best_mm']:.1f} mm", highlight=False
+        )
+    console.print(f"{result.steps} steps, weights in {config.output}", highlight=False)
+    return 0
+
+
 def _train(name: str, configuration: Any, run: Training, arguments: list[str]) -> int:
     """Run a training command with its bar; the weights are in the folder that its configuration names."""
     config = tyro.cli(configuration, prog=f"vitruvian train {name}", args=arguments)

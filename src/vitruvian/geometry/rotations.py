@@ -140,3 +140,11 @@ def _rodrigues_coefficients(vector: Float[Tensor, "*batch 3"]) -> tuple[Tensor, 
     sinc = torch.where(small, 1 - theta2 / 6 * (1 - theta2 / 20 * (1 - theta2 / 42)), torch.sin(theta) / theta)
     cosc = torch.where(small, 0.5 - theta2 / 24 * (1 - theta2 / 30 * (1 - theta2 / 56)), 2 * half * half / safe)
     return theta2, sinc, cosc
+
+
+def rotation_onto(direction: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """The smallest rotation that takes the z axis to a direction with z > 0."""
+    x, y, z = torch.nn.functional.normalize(direction, dim=-1).unbind(-1)
+    k = 1 / (1 + z)
+    rows = (1 - k * x * x, -k * x * y, x, -k * x * y, 1 - k * y * y, y, -x, -y, z)
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))

@@ -1,20 +1,17 @@
 """Reader of the two published VPoser checkpoint folders: a settings file, and a PyTorch state dict under snapshots/.
 
 Written from what is publicly known of the files: the names of the tensors. No code of theirs is needed or read, and no
-pickle is executed: files are opened with `torch.load(weights_only=True)`, and the few foreign classes that training
-frameworks leave in a checkpoint are replaced by an inert dictionary.
+pickle is executed (assets/torch_files.py).
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from vitruvian.errors import UnsafeFileError, WeightsError
+from vitruvian.assets.torch_files import read_state_dict
+from vitruvian.errors import WeightsError
 from vitruvian.priors.vposer import VPoser, VPoserSettings
 
 # Layer of the published network → layer of `VPoser`. "V02_05" wraps the network as `vp_model` in a training module.
@@ -31,7 +28,6 @@ _FIRST_VERSION = {
 }  # fmt: skip
 _WRAPPER = "vp_model."
 _TRAINING_ONLY = ("bm_train.",)
-_INERT_MODULES = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "dotmap", "argparse.")
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ def read_published_vposer(folder: Path | str) -> PublishedVPoser:
     """
     folder = Path(folder)
     weights = _find_weights(folder)
-    tensors = _state_dict(weights)
+    tensors = read_state_dict(weights)
     version, names = _version(tensors, weights)
     unwrapped, ignored = _unwrapped(tensors)
     settings_file = _find_settings(folder) if folder.is_dir() else None
@@ -131,45 +127,6 @@ def _find_weights(path: Path) -> Path:
 def _find_settings(folder: Path) -> Path | None:
     found = sorted(file for pattern in ("*.yaml", "*.yml", "*.ini") for file in folder.glob(pattern))
     return found[0] if found else None
-
-
-class _Inert(dict[Any, Any]):
-    """Stand-in for an object of a training framework; takes whatever it is given and does nothing."""
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__()
-
-    def __setstate__(self, state: object) -> None:
-        """Forget the state."""
-
-
-def _state_dict(path: Path) -> dict[str, Tensor]:
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as first:
-        content = _load_with_stand_ins(path, first)
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise WeightsError("the file holds no state dict of tensors", seen=path)
-    return dict(content)
-
-
-def _load_with_stand_ins(path: Path, first: Exception) -> Any:
-    try:
-        foreign = get_unsafe_globals_in_checkpoint(path)
-    except Exception:
-        raise WeightsError("the file is no readable PyTorch checkpoint", seen=path) from first
-    refused = [name for name in foreign if not name.startswith(_INERT_MODULES)]
-    if refused:
-        raise UnsafeFileError("the checkpoint names code and was not opened", seen=", ".join(refused), hint=str(path))
-    if not foreign:
-        raise WeightsError("the file is no readable PyTorch checkpoint", seen=path) from first
-    try:
-        with safe_globals([(_Inert, name) for name in foreign]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError("the checkpoint cannot be read without running code", seen=str(error)[:200]) from error
 
 
 def _unwrapped(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -36,7 +36,7 @@ class PoseSamples(BatchRecord):
     """Poses in the camera frame; a sample axis may lead the batch.
 
     Attributes:
-        rotations: local rotations of the 55 joints of SMPL-X; the root turns the body into the camera frame.
+        rotations: local rotations of the joints of the body (55 of SMPL-X); the root turns it into the camera frame.
         betas, expression: shape and expression in standard deviations.
         pelvis: position of the pelvis in the camera frame, metres.
         latent: z of the body's flow.
@@ -48,11 +48,11 @@ class PoseSamples(BatchRecord):
     The three are densities over different numbers: they may be added, and must not be compared with each other.
     """
 
-    rotations: Float[Tensor, "*batch 55 3 3"]
+    rotations: Float[Tensor, "*batch joint 3 3"]
     betas: Float[Tensor, "*batch shape"]
     expression: Float[Tensor, "*batch expression"]
     pelvis: Float[Tensor, "*batch 3"]
-    latent: Float[Tensor, "*batch 66"]
+    latent: Float[Tensor, "*batch D"]
     hand_latent: Float[Tensor, "*batch 2 component"]
     log_prob: Float[Tensor, "*batch"]
     log_prob_hands: Float[Tensor, "*batch 2"]

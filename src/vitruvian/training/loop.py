@@ -4,16 +4,16 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vitruvian.errors import InputError
 from vitruvian.training.checkpoints import read_run, save_run
+from vitruvian.training.feed import Feed
 from vitruvian.training.plots import plot_log
 
 AVERAGE_EVERY = 10
@@ -122,7 +122,11 @@ def train(
         report: called with the step, the progress from 0 to 1, and the mean values since the last call.
     """
     run = _Run(task, config, folder)
-    with _Feed(task, config) as feed:
+
+    def draw(number: int) -> Any:
+        return task.draw(number, config.batch_size, config.seed)
+
+    with Feed(draw, device=config.chosen_device, workers=config.workers) as feed:
         while run.progress < 1:
             values = run.step(feed)
             if run.number % config.log_every == 0:
@@ -133,38 +137,6 @@ def train(
                 run.save()
     run.save()
     return LoopResult(run.average, run.number, run.seconds)
-
-
-class _Feed:
-    """Numbered batches on the device; some threads make them ahead of time, which changes none of them."""
-
-    def __init__(self, task: Task, config: LoopConfig) -> None:
-        self.task, self.config, self.device = task, config, config.chosen_device
-        workers = config.workers
-        if workers is None:
-            workers = 4 if self.device.type == "cuda" else 0
-        self.ahead = 2 * workers
-        self.pool = ThreadPoolExecutor(workers) if workers else None
-        self.coming: dict[int, Future[Any]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
-
-    def batch(self, number: int) -> Any:
-        """Batch `number`; the next ones are begun."""
-        if self.pool is None:
-            return self._draw(number).to(device=self.device)
-        for coming in range(number, number + self.ahead + 1):
-            if coming not in self.coming:
-                self.coming[coming] = self.pool.submit(self._draw, coming)
-        return self.coming.pop(number).result().to(device=self.device)
-
-    def _draw(self, number: int) -> Any:
-        return self.task.draw(number, self.config.batch_size, self.config.seed)
 
 
 class _Run:
@@ -199,7 +171,7 @@ class _Run:
         by_steps = self.number / self.config.steps
         return by_steps if self.config.minutes is None else max(by_steps, self.seconds / 60 / self.config.minutes)
 
-    def step(self, feed: _Feed) -> Mapping[str, Tensor]:
+    def step(self, feed: Feed) -> Mapping[str, Tensor]:
         began = time.monotonic()
         config, network = self.config, self.task.network
         rate = config.learning_rate * schedule(self.progress, warmup=config.warmup)

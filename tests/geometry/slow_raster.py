@@ -1,4 +1,4 @@
-"""A small z-buffer in NumPy: coloured, smoothly shaded meshes by the thousand where ray tracing would take hours."""
+"""A z-buffer in NumPy, triangle by triangle in groups of one size: the slow twin of geometry/raster.py."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -73,14 +73,3 @@ def _samples(
     chosen = cell[row, column]
     z = 1 / inverse[row, column]
     return chosen[:, 1] * width + chosen[:, 0], z, rows[row], by_depth[row, column] * z[:, None]
-
-
-def shade(
-    normals: Float[np.ndarray, "vertex 3"], colors: Float[np.ndarray, "vertex 3"], generator: np.random.Generator
-) -> Float[np.ndarray, "vertex 3"]:
-    """Colours under light from above (camera frame, y down), a key light from a random side, and light all round."""
-    side = np.array([generator.uniform(-1, 1), generator.uniform(-1, -0.2), generator.uniform(-1.2, -0.4)])
-    key = np.clip(normals @ (side / np.linalg.norm(side)), 0, None) * generator.uniform(0.4, 0.8)
-    sky = (1 - normals[:, 1]) * generator.uniform(0.15, 0.25)
-    facing = np.clip(-normals[:, 2], 0, 1) * 0.15
-    return (colors * (generator.uniform(0.15, 0.3) + key + sky + facing)[:, None]).clip(0, 1)
