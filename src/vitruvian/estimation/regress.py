@@ -19,7 +19,7 @@ from vitruvian.recovery.estimates import PlacedPoses, knows_shape, place
 from vitruvian.recovery.network import PoseNetwork
 from vitruvian.recovery.posterior import BodyPosterior, PoseSamples, infer
 from vitruvian.recovery.weights import pose_network
-from vitruvian.tensors import concatenate_records
+from vitruvian.tensors import concatenate_records, filled_up
 
 FLOW_FIT = FitConfig(
     schedule=(
@@ -91,7 +91,8 @@ def regress(
     keypoints, camera = people_and_cameras(people, camera)
     network = network or pose_network()
     dtype = next(network.parameters()).dtype
-    return infer(network, keypoints.to(dtype=dtype), camera.to(dtype=dtype))
+    filled = infer(network, keypoints.map(filled_up).to(dtype=dtype), camera.map(filled_up).to(dtype=dtype))
+    return filled[: len(keypoints.confidence)]
 
 
 def people_and_cameras(
