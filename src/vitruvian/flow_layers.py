@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitruvian.tensors import LEAST_ROWS, row_product
+
 Conditioning = tuple[Tensor, ...]
 BATCH_NORM_EPS = 1e-3
 """Added to the variance in the coupling networks of ProHMR."""
@@ -50,6 +52,18 @@ class FlowLayer(nn.Module):
         raise NotImplementedError
 
 
+class RowLinear(nn.Linear):
+    """A linear layer that gives a row the same bits whatever rows stand beside it (see `row_product`)."""
+
+    def forward(self, input: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch N"]:
+        rows = input.reshape(-1, self.in_features)
+        missing = LEAST_ROWS - len(rows)
+        if missing <= 0:
+            return super().forward(input)
+        filled = super().forward(F.pad(rows, (0, 0, 0, missing)))
+        return filled[: len(rows)].view(*input.shape[:-1], self.out_features)
+
+
 class ActNorm(FlowLayer):
     """Affine normalisation per feature, y = (x − m) exp(−s), started so that the first batch comes out standardised.
 
@@ -73,10 +87,10 @@ class ActNorm(FlowLayer):
         self.bound = bound
         self.from_context: nn.Sequential | None = None
         if context_features:
-            last = nn.Linear(hidden, 2 * num_features)
+            last = RowLinear(hidden, 2 * num_features)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-            self.from_context = nn.Sequential(nn.Linear(context_features, hidden), nn.SiLU(), last)
+            self.from_context = nn.Sequential(RowLinear(context_features, hidden), nn.SiLU(), last)
 
     def condition(self, context: Tensor) -> Conditioning:
         if self.from_context is None:
@@ -143,11 +157,11 @@ class LULinear(FlowLayer):
 
     def to_latent(self, x: Tensor, conditioning: Conditioning) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return x @ conditioning[0] + self.bias
+            return row_product(x, conditioning[0]) + self.bias
 
     def from_latent(self, y: Tensor, conditioning: Conditioning) -> Tensor:
         with torch.autocast(y.device.type, enabled=False):
-            return (y - self.bias) @ conditioning[1]
+            return row_product(y - self.bias, conditioning[1])
 
     def log_det(self, conditioning: Conditioning) -> Tensor:
         return self.log_diagonal.sum()
@@ -161,8 +175,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, hidden: int, *, dropout: float) -> None:
         super().__init__()
-        self.first = nn.Linear(hidden, hidden)
-        self.second = nn.Linear(hidden, hidden)
+        self.first = RowLinear(hidden, hidden)
+        self.second = RowLinear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor, gain: Tensor) -> Tensor:
@@ -201,10 +215,10 @@ class ContextResidualNet(nn.Module):
     ) -> None:
         super().__init__()
         self.hidden = hidden
-        self.enter = nn.Linear(num_inputs, hidden)
-        self.from_context = nn.Linear(context_features, hidden * (1 + num_blocks)) if context_features else None
+        self.enter = RowLinear(num_inputs, hidden)
+        self.from_context = RowLinear(context_features, hidden * (1 + num_blocks)) if context_features else None
         self.blocks = nn.ModuleList(ResidualBlock(hidden, dropout=dropout) for _ in range(num_blocks))
-        self.leave = nn.Linear(hidden, num_outputs)
+        self.leave = RowLinear(hidden, num_outputs)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
@@ -365,5 +379,5 @@ class AdditiveCoupling(FlowLayer):
 
 def _silu_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     """x σ(x) and its derivative σ(x) (1 + x (1 − σ(x)))."""
-    sigmoid = torch.sigmoid(x)
+    sigmoid = 1 / (1 + torch.exp(-x))  # the last few of a tensor get other bits from torch.sigmoid
     return x * sigmoid, sigmoid * (1 + x * (1 - sigmoid))

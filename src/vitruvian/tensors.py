@@ -128,6 +128,39 @@ def resized(values: Tensor, count: int, *, filling: float = 0.0) -> Tensor:
     return torch.nn.functional.pad(values, (0, missing), value=filling) if missing > 0 else values[..., :count]
 
 
+LEAST_ROWS = 8
+"""Matrix libraries multiply a few rows by other kernels than many; from this many on, all go the same way."""
+
+
+def row_product(rows: Tensor, matrix: Tensor) -> Tensor:
+    """`rows @ matrix` with the same bits in a row whatever rows stand beside it.
+
+    A product of one, two or three rows differs from the same rows among many in the last digit, which a fit can blow up
+    to centimetres; a person would then depend on who else is in the batch. Rows of zeros fill up the few.
+
+    Args:
+        rows: `(*batch, K)` for a matrix of two axes; `(*batch, R, K)` for one of more.
+        matrix: `(K, N)` or `(*batch, K, N)`.
+    """
+    if matrix.dim() == 2 and rows.dim() != 2:
+        return row_product(rows.reshape(-1, rows.shape[-1]), matrix).view(*rows.shape[:-1], matrix.shape[-1])
+    count = rows.shape[-2]
+    if count >= LEAST_ROWS:
+        return rows @ matrix
+    return (torch.nn.functional.pad(rows, (0, 0, 0, LEAST_ROWS - count)) @ matrix)[..., :count, :]
+
+
+def filled_up(rows: Tensor) -> Tensor:
+    """At least `LEAST_ROWS` items along the leading axis, the last one repeated; none stay none.
+
+    For networks whose every product has a row per item, which alone would differ in its last digits (`row_product`).
+    """
+    missing = LEAST_ROWS - len(rows)
+    if missing <= 0 or len(rows) == 0:
+        return rows
+    return torch.cat((rows, rows[-1:].expand(missing, *rows.shape[1:])))
+
+
 def tensors_of(record: TensorRecord) -> list[Tensor]:
     """All tensors of a record, those of nested records included, in the order in which `map` meets them."""
     leaves: list[Tensor] = []

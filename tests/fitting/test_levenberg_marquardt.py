@@ -9,7 +9,8 @@ from torch import Tensor
 from tests.fitting.body_problems import BodyCase, body_case, body_spaces
 from tests.fitting.vector_problems import Vector, VectorProblem, quadratic, rosenbrock
 from vitruvian.fitting.levenberg_marquardt import LevenbergMarquardt
-from vitruvian.fitting.problem import FitState, NormalEquations
+from vitruvian.fitting.normal_equations import DenseNormalEquations
+from vitruvian.fitting.problem import FitState
 from vitruvian.fitting.solution import Status
 
 TIGHT = LevenbergMarquardt(max_iterations=100, relative_tolerance=1e-12)
@@ -122,7 +123,7 @@ def test_a_bad_item_fails_keeps_its_start_and_spoils_no_other() -> None:
 class WrongWay(VectorProblem):
     """Its gradient points away from descent, so that no step lowers the objective."""
 
-    def linearize(self, state: Vector) -> NormalEquations:
+    def linearize(self, state: Vector) -> DenseNormalEquations:
         equations = super().linearize(state)
         return replace(equations, gradient=-equations.gradient)
 

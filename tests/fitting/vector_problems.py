@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vitruvian.fitting.problem import NormalEquations
+from vitruvian.fitting.normal_equations import DenseNormalEquations
 from vitruvian.tensors import BatchRecord
 
 
@@ -40,7 +40,7 @@ class VectorProblem:
             (gradient,) = torch.autograd.grad((0.5 * self.residual(x, self.data) ** 2).sum(), x)
         return gradient
 
-    def linearize(self, state: Vector) -> NormalEquations:
+    def linearize(self, state: Vector) -> DenseNormalEquations:
         residual = self.residual(state.x, self.data)
         cost = self.cost(state)
         with torch.enable_grad():
@@ -48,7 +48,7 @@ class VectorProblem:
                 lambda x: self.residual(x, self.data).sum(0), state.x.detach(), vectorize=True
             ).transpose(0, 1)
         transposed = jacobian.transpose(1, 2)
-        return NormalEquations(cost, (transposed @ residual[..., None])[..., 0], transposed @ jacobian)
+        return DenseNormalEquations(cost, (transposed @ residual[..., None])[..., 0], transposed @ jacobian)
 
 
 def quadratic(

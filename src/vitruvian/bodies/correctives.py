@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import TensorRecord, row_product
 
 
 class _SparseProduct(torch.autograd.Function):
@@ -67,7 +67,7 @@ class PoseCorrectives(TensorRecord):
     def offsets(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch vertex 3"]:
         """Offsets in metres for pose features R − I (see `skinning.pose_features`)."""
         if self.dense is not None:
-            flat = features @ self.dense.flatten(0, 1).T
+            flat = row_product(features, self.dense.flatten(0, 1).T)
         else:
             columns = features.reshape(-1, features.shape[-1]).T.contiguous()
             flat = _SparseProduct.apply(columns, self.sparse, self.sparse_transposed).T

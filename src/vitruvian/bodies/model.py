@@ -17,7 +17,7 @@ from vitruvian.bodies.skeletons import Skeleton
 from vitruvian.bodies.skinning import blend_skin, forward_kinematics, pose_features
 from vitruvian.errors import InputError, ShapeError
 from vitruvian.geometry.meshes import Mesh
-from vitruvian.tensors import TensorRecord, without_autocast
+from vitruvian.tensors import TensorRecord, row_product, without_autocast
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ class BodyModel(TensorRecord):
         for values, dirs in ((betas, self.joint_shape_dirs), (expression, self.joint_expression_dirs)):
             count = values.shape[-1]
             if count:
-                joints = joints + (values @ dirs[..., :count].reshape(-1, count).T).unflatten(-1, (-1, 3))
+                joints = joints + row_product(values, dirs[..., :count].reshape(-1, count).T).unflatten(-1, (-1, 3))
         return ShapedBody(self, betas, expression, joints)
 
     def pose(self, params: BodyParams) -> "PosedBody":
@@ -175,7 +175,7 @@ class ShapedBody(TensorRecord):
         for coefficients, dirs in ((self.betas, model.shape_dirs), (self.expression, model.expression_dirs)):
             count = coefficients.shape[-1]
             if count:
-                flat = coefficients @ dirs[..., :count].reshape(-1, count).T
+                flat = row_product(coefficients, dirs[..., :count].reshape(-1, count).T)
                 rest = rest + flat.view(*coefficients.shape[:-1], *model.template.shape)
         return rest
 

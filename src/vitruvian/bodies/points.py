@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitruvian.tensors import TensorRecord, without_autocast
+from vitruvian.tensors import TensorRecord, row_product, without_autocast
 
 if TYPE_CHECKING:
     from vitruvian.bodies.model import BodyModel
@@ -44,9 +44,9 @@ class SkinnedPoints(TensorRecord):
         for coefficients, dirs in ((betas, self.offset_shape_dirs), (expression, self.offset_expression_dirs)):
             count = coefficients.shape[-1]
             if count:
-                offset = offset + (coefficients @ dirs[..., :count].flatten(0, 1).T).unflatten(-1, (-1, 3))
+                offset = offset + row_product(coefficients, dirs[..., :count].flatten(0, 1).T).unflatten(-1, (-1, 3))
         if features is not None and self.pose_dirs is not None:
-            offset = offset + (features @ self.pose_dirs.flatten(0, 1).T).unflatten(-1, (-1, 3))
+            offset = offset + row_product(features, self.pose_dirs.flatten(0, 1).T).unflatten(-1, (-1, 3))
         return offset
 
     @without_autocast

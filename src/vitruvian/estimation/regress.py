@@ -19,7 +19,7 @@ from vitruvian.recovery.estimates import PlacedPoses, knows_shape, place
 from vitruvian.recovery.network import PoseNetwork
 from vitruvian.recovery.posterior import BodyPosterior, infer
 from vitruvian.recovery.weights import pose_network
-from vitruvian.tensors import concatenate_records
+from vitruvian.tensors import concatenate_records, filled_up
 
 FLOW_FIT = FitConfig(
     schedule=(
@@ -94,7 +94,8 @@ def regress(
     seen = as_people(people, camera)
     network = network or pose_network()
     dtype = next(network.parameters()).dtype
-    return infer(network, seen.keypoints.to(dtype=dtype), seen.known_camera.to(dtype=dtype))
+    keypoints, cameras = seen.keypoints.map(filled_up), seen.known_camera.map(filled_up)
+    return infer(network, keypoints.to(dtype=dtype), cameras.to(dtype=dtype))[: len(seen)]
 
 
 def placed_mode(posterior: BodyPosterior, body: BodyModel, people: People) -> PlacedPoses:

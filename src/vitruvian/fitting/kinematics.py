@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.points import SkinnedPoints
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import TensorRecord, row_product
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ class PointKinematics(TensorRecord):
         x = points.weight[:, None] * joints[:, points.bone]
         turned = (G[:, points.bone[surface]] * offsets[:, surface, None, :]).sum(-1)
         x = x.index_add(1, surface, turned)
-        return (x.transpose(1, 2) @ self.attachment_groups).transpose(1, 2)
+        return row_product(x.transpose(1, 2), self.attachment_groups).transpose(1, 2)
 
     def rotation_jacobian(
         self,
@@ -160,7 +160,7 @@ class PointKinematics(TensorRecord):
         # (batch, S, row, m, 3, 3) summed over the world axis, then one product per surface point.
         turned = r.sum(-2).flatten(3).permute(1, 0, 2, 3).flatten(1, 2)
         shape = (len(surface.points), batch, num_rows, jacobian.shape[-1])
-        moved = (turned @ surface.dirs).view(shape).transpose(0, 1)
+        moved = row_product(turned, surface.dirs).view(shape).transpose(0, 1)
         return jacobian.index_add(1, surface.points, moved)
 
 

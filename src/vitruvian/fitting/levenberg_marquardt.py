@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitruvian.fitting.problem import NormalEquations
+from vitruvian.fitting.normal_equations import NormalEquations
 from vitruvian.fitting.solution import Solution, Status
 from vitruvian.tensors import BatchRecord, put_rows, where_rows
 
@@ -87,15 +87,14 @@ class _Run:
         if num_active < self.config.compact_below * len(self.active):
             self._compact()
         current = self.equations
-        step, solved = _damped_step(current, self.damping)
-        trial_state = self.problem.retract(self.state, step)
+        damped = current.damped_step(self.damping)
+        trial_state = self.problem.retract(self.state, damped.step)
         trial = self.problem.linearize(trial_state)
 
         decrease = current.cost - trial.cost
-        diagonal = current.hessian.diagonal(dim1=1, dim2=2)
-        damped = self.damping[:, None] * diagonal * step
-        predicted = 0.5 * (step * (damped - current.gradient)).sum(-1)
-        accepted = self.active & solved & torch.isfinite(trial.cost) & (decrease > 0)
+        push = self.damping[:, None] * current.diagonal * damped.step
+        predicted = 0.5 * (damped.step * (push - current.gradient)).sum(-1)
+        accepted = self.active & damped.solved & torch.isfinite(trial.cost) & (decrease > 0)
         ratio = decrease / predicted.clamp_min(torch.finfo(predicted.dtype).tiny)
 
         # Nielsen's rule: a good step lowers the damping smoothly, a bad one raises it faster and faster.
@@ -114,7 +113,7 @@ class _Run:
     def _stop(self, accepted: Tensor, decrease: Tensor, previous: Tensor) -> None:
         config, equations = self.config, self.equations
         small_step = accepted & (decrease <= config.relative_tolerance * previous)
-        scale = equations.hessian.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(previous.dtype).tiny).sqrt()
+        scale = equations.diagonal.clamp_min(torch.finfo(previous.dtype).tiny).sqrt()
         flat = (equations.gradient / scale).abs().amax(-1) <= config.gradient_tolerance * equations.cost.sqrt()
         converged = self.active & (small_step | flat)
         stalled = self.active & ~converged & (self.damping > config.maximum_damping)
@@ -144,17 +143,3 @@ class _Run:
     def finish(self) -> Solution:
         self._store()
         return Solution(self.result, self.result_cost, self.status, self.iterations, tuple(self.history))
-
-
-def _damped_step(equations: NormalEquations, damping: Float[Tensor, "batch"]) -> tuple[Tensor, Tensor]:
-    """Solve (H + λ diag H) d = −g per item; the flag is false where the matrix is not positive definite."""
-    hessian = equations.hessian.clone()
-    diagonal = hessian.diagonal(dim1=1, dim2=2)
-    limits = torch.finfo(diagonal.dtype)
-    # In units of each parameter's own diagonal, so that neither its unit nor that of the objective matters.
-    diagonal += (damping[:, None] + 8 * limits.eps) * diagonal + limits.tiny
-    factor, info = torch.linalg.cholesky_ex(hessian)
-    solved = info == 0
-    step = -torch.cholesky_solve(equations.gradient[..., None], factor)[..., 0]
-    solved = solved & torch.isfinite(step).all(-1)
-    return torch.where(solved[:, None], step, torch.zeros_like(step)), solved

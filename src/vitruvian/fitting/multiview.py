@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vitruvian.fitting.problem import BodyProblem, FitState, NormalEquations
+from vitruvian.fitting.normal_equations import DenseNormalEquations
+from vitruvian.fitting.problem import BodyProblem, FitState
 from vitruvian.tensors import BatchRecord
 
 
@@ -81,7 +82,7 @@ class MultiViewProblem:
             present=self.present[index],
         )
 
-    def linearize(self, state: MultiViewState) -> NormalEquations:
+    def linearize(self, state: MultiViewState) -> DenseNormalEquations:
         """Cost, gradient and Gauss-Newton matrix per person."""
         flat = state.flat()
         views = self.views.linearize(flat).map(lambda x: x.unflatten(0, (-1, self.num_views)))
@@ -104,7 +105,7 @@ class MultiViewProblem:
                 factor = float(a == b) * self.present[:, a] - share[:, a] * self.present[:, b]
                 columns_b = self.columns[b, pose]
                 hessian[:, columns_a[:, None], columns_b] += factor[:, None, None] * (Ja @ jacobian[:, b])
-        return NormalEquations(views.cost.sum(-1) + cost, gradient, hessian)
+        return DenseNormalEquations(views.cost.sum(-1) + cost, gradient, hessian)
 
     def _consistency(self, flat: FitState, people: int) -> tuple[Tensor, Tensor, Tensor]:
         """Cost, residual `(N, V, 9k)` and Jacobian `(N, V, 9k, pose)` of w (R_v − mean R)."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.skinning import forward_kinematics, pose_features
+from vitruvian.fitting.normal_equations import DenseNormalEquations
 from vitruvian.priors.pose_spaces import PoseSpace
 from vitruvian.tensors import BatchRecord
 
@@ -97,15 +98,6 @@ class Term(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class NormalEquations(BatchRecord):
-    """Cost, gradient g = Jᵀr and Gauss-Newton matrix H = JᵀJ, per item."""
-
-    cost: Float[Tensor, "batch"]
-    gradient: Float[Tensor, "batch parameter"]
-    hessian: Float[Tensor, "batch parameter parameter"]
-
-
 class BodyProblem:
     """Find the pose, shape, expression and translation of many independent people at once.
 
@@ -182,10 +174,12 @@ class BodyProblem:
     def cost(self, state: FitState) -> Float[Tensor, "batch"]:
         """Value of the objective per person; differentiable."""
         body = self.evaluate(state, with_jacobian=False)
-        costs = [term.evaluate(body, with_jacobian=False).cost for term in self.terms]
-        return torch.stack(costs).sum(0)
+        cost = state.transl.new_zeros(state.batch_size)
+        for term in self.terms:
+            cost = cost + term.evaluate(body, with_jacobian=False).cost
+        return cost
 
-    def linearize(self, state: FitState) -> NormalEquations:
+    def linearize(self, state: FitState) -> DenseNormalEquations:
         """Cost, gradient and Gauss-Newton matrix per person."""
         body = self.evaluate(state, with_jacobian=True)
         size, batch = self.layout.size, state.batch_size
@@ -206,7 +200,7 @@ class BodyProblem:
                     hessian.baddbmm_(transposed, block.jacobian)
                 else:
                     hessian[:, columns, columns] += transposed @ block.jacobian
-        return NormalEquations(cost, gradient, hessian)
+        return DenseNormalEquations(cost, gradient, hessian)
 
     def retract(self, state: FitState, step: Float[Tensor, "batch parameter"]) -> FitState:
         """State after a step."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import exp_so3
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import TensorRecord, row_product
 
 MIN_DEPTH_M = 0.2
 MAX_DEPTH_M = 200.0
@@ -46,8 +46,8 @@ def place_in_view(
 ) -> tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 3"]]:
     """Turn in the picture plane and translation that lay oriented body points on their keypoints.
 
-    The best similarity x ≈ a X + b of the plane, in complex numbers, gives the turn (the angle of a), the distance (its
-    modulus) and the place (b). A prior for no turn decides where the weighted points say little.
+    The best similarity x ≈ a R X + b of the plane gives the turn R, the distance 1 / a and the place b. A prior for no
+    turn decides where the weighted points say little.
 
     For poses that are only like the person's: all points count as equally far away, so that a wrong limb moves the
     person little. Where the pose and its turn are known, `recovery.estimates.solve_translation` is exact.
@@ -62,22 +62,33 @@ def place_in_view(
         Rotation to apply from the left, about the optical axis, and the translation of the root.
     """
     eps = torch.finfo(points.dtype).tiny ** 0.5
-    rays = (positions - camera.center_px[:, None]) / camera.focal_px[:, None]
-    w = weights / weights.sum(-1, keepdim=True).clamp_min(eps)
-    X = torch.complex(points[..., 0], points[..., 1])
-    x = torch.complex(rays[..., 0], rays[..., 1])
-    mean_X, mean_x = (w * X).sum(-1), (w * x).sum(-1)
-    dX, dx = X - mean_X[:, None], x - mean_x[:, None]
-    spread_X = (w * dX.abs() ** 2).sum(-1).clamp_min(eps).sqrt()
-    spread_x = (w * dx.abs() ** 2).sum(-1).sqrt()
-    correlation = (w * dX.conj() * dx).sum(-1) / (spread_X * spread_x).clamp_min(eps)
-    angle = torch.angle(correlation + level * UPRIGHT_PRIOR)
+    x = (positions - camera.center_px[:, None]) / camera.focal_px[:, None]
+    w = (weights / weights.sum(-1, keepdim=True).clamp_min(eps))[..., None]
+    mean_X, mean_x = (w * points).sum(1), (w * x).sum(1)
+    dX, dx = points[..., :2] - mean_X[:, None, :2], x - mean_x[:, None]
+    spread_X = (w * dX * dX).sum((1, 2)).clamp_min(eps).sqrt()
+    spread_x = (w * dx * dx).sum((1, 2)).sqrt()
+    scale = (spread_X * spread_x).clamp_min(eps)
+    along = (w * dX * dx).sum((1, 2)) / scale
+    across = (w[..., 0] * (dX[..., 0] * dx[..., 1] - dX[..., 1] * dx[..., 0])).sum(1) / scale
+    R = _about_the_axis(*_direction(along + level * UPRIGHT_PRIOR, across))
     depth = (spread_X / spread_x.clamp_min(1e-4)).clamp(MIN_DEPTH_M, MAX_DEPTH_M)
-    turn = torch.polar(torch.ones_like(angle), angle)
-    place = mean_x * depth - mean_X * turn
-    vector = torch.stack((torch.zeros_like(angle), torch.zeros_like(angle), angle), dim=-1)
-    mean_z = (w * points[..., 2]).sum(-1)
-    return exp_so3(vector), torch.stack((place.real, place.imag, depth - mean_z), dim=-1)
+    one = torch.ones_like(mean_x[:, :1])
+    return R, torch.cat((mean_x, one), dim=-1) * depth[:, None] - (R @ mean_X[..., None])[..., 0]
+
+
+def _direction(along: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the angle of the vectors (along, across); no turn where they are zero."""
+    length = (along * along + across * across).sqrt()
+    known = length > 0
+    length = torch.where(known, length, 1.0)
+    return torch.where(known, along / length, 1.0), across / length
+
+
+def _about_the_axis(cos: Float[Tensor, "*batch"], sin: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 3 3"]:
+    """Rotations about the optical axis."""
+    zero = torch.zeros_like(cos)
+    return torch.stack((cos, -sin, zero, sin, cos, zero, zero, zero, zero + 1), dim=-1).unflatten(-1, (3, 3))
 
 
 def evenly_turned(count: int) -> tuple[float, ...]:
@@ -89,14 +100,13 @@ def evenly_turned(count: int) -> tuple[float, ...]:
 class StartBank(TensorRecord):
     """Poses of a bank, turned about the vertical, as flat pictures: what a fit compares keypoints with.
 
-    `planes (M, K)` are the points of candidate m as complex numbers x + iy in the plane parallel to the picture, about
-    the root; candidate m is pose `m // turns` turned by `m % turns`.
+    `points (M, K, 3)` are those of candidate m about the root, x and y parallel to the picture; candidate m is pose
+    `m // turns` turned by `m % turns`.
     """
 
     rotations: Float[Tensor, "pose joint 3 3"]
     turns: Float[Tensor, "turn 3 3"]
     points: Float[Tensor, "candidate point 3"]
-    planes: Tensor
 
     @staticmethod
     def of_points(
@@ -107,7 +117,7 @@ class StartBank(TensorRecord):
         """From the points of every pose about its root, in a world with y up."""
         turns = turned_orientations(evenly_turned(num_turns), dtype=points.dtype, device=points.device)
         seen = (points[:, None] @ turns.transpose(-1, -2)).flatten(0, 1)
-        return StartBank(rotations, turns, seen, torch.complex(seen[..., 0], seen[..., 1]))
+        return StartBank(rotations, turns, seen)
 
     def nearest(
         self,
@@ -127,17 +137,19 @@ class StartBank(TensorRecord):
         """
         eps = torch.finfo(weights.dtype).tiny ** 0.5
         w = weights / weights.sum(-1, keepdim=True).clamp_min(eps)
-        rays = (positions - camera.center_px[:, None]) / camera.focal_px[:, None]
-        x = torch.complex(rays[..., 0], rays[..., 1])
-        dx = x - (w * x).sum(-1, keepdim=True)
-        wc = w.to(dx.dtype)
-        correlation = (wc * dx) @ self.planes.conj().T
-        variance = w @ (self.planes.abs() ** 2).T - (wc @ self.planes.T).abs() ** 2
-        scale = variance.clamp_min(eps).sqrt() * (w * dx.abs() ** 2).sum(-1, keepdim=True).clamp_min(eps).sqrt()
-        correlation = correlation / scale
-        turn = torch.angle(correlation + level * UPRIGHT_PRIOR)
-        along = (correlation * torch.polar(torch.ones_like(turn), -turn)).real.clamp(0, 1)
-        misfit = 1 - along**2 + level * TILT_COST * (1 - torch.cos(turn))
+        x = (positions - camera.center_px[:, None]) / camera.focal_px[:, None]
+        dx = x - (w[..., None] * x).sum(1, keepdim=True)
+        X, Y = self.points[..., 0].T, self.points[..., 1].T
+        wx, wy = (w[..., None] * dx).unbind(-1)
+        along = row_product(wx, X) + row_product(wy, Y)
+        across = row_product(wy, X) - row_product(wx, Y)
+        variance = row_product(w, X * X + Y * Y) - row_product(w, X).square() - row_product(w, Y).square()
+        spread = (w[..., None] * dx * dx).sum((1, 2))[:, None]
+        scale = variance.clamp_min(eps).sqrt() * spread.clamp_min(eps).sqrt()
+        along, across = along / scale, across / scale
+        cos, sin = _direction(along + level * UPRIGHT_PRIOR, across)
+        correlation = (along * cos + across * sin).clamp(0, 1)
+        misfit = 1 - correlation * correlation + level * TILT_COST * (1 - cos)
         shortlist = misfit.topk(min(SHORTLIST, misfit.shape[1]), dim=1, largest=False)
         return shortlist.indices.gather(1, self._spread(shortlist.indices, shortlist.values, w, count, apart_m))
 

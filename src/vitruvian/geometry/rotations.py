@@ -74,7 +74,8 @@ def log_so3(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
     """Logarithm of a rotation matrix: the axis-angle vector, of length at most π.
 
     Away from half turns v = θ/sin θ · vee(R − Rᵀ)/2 with θ = atan2(|vee|, (tr R − 1)/2), exact at zero by series. Items
-    within about 2° of a half turn, where sin θ vanishes, go through quaternions.
+    within about 2° of a half turn, where sin θ vanishes, go through quaternions. The arc tangent is taken of a quotient
+    at most one, and not by `torch.atan2`, which gives the last few items of a batch other bits than the rest.
     """
     antisymmetric = matrix - matrix.transpose(-1, -2)
     vee = 0.5 * torch.stack((antisymmetric[..., 2, 1], antisymmetric[..., 0, 2], antisymmetric[..., 1, 0]), dim=-1)
@@ -82,12 +83,25 @@ def log_so3(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
     sin2 = (vee * vee).sum(-1)
     small = (sin2 < torch.finfo(matrix.dtype).eps ** 0.5) & (cos > 0)
     sin = torch.where(small | (sin2 == 0), torch.ones_like(sin2), sin2).sqrt()
-    factor = torch.where(small, 1 + sin2 / 6 + 3 * sin2 * sin2 / 40, torch.atan2(sin, cos) / sin)
+    half = torch.atan(sin / (torch.where(cos < 0, -cos, cos) + (sin * sin + cos * cos).sqrt()))
+    angle = torch.where(cos < 0, torch.pi - 2 * half, 2 * half)
+    factor = torch.where(small, 1 + sin2 / 6 + 3 * sin2 * sin2 / 40, angle / sin)
     vector = factor[..., None] * vee
     half_turn = cos < HALF_TURN_COSINE
     if bool(half_turn.any()):
-        vector = torch.where(half_turn[..., None], roma.rotmat_to_rotvec(matrix), vector)
+        about_x = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=matrix.dtype, device=matrix.device))
+        safe = torch.where(half_turn[..., None, None], matrix, about_x)
+        vector = torch.where(half_turn[..., None], _log_near_half_turn(safe), vector)
     return vector
+
+
+def _log_near_half_turn(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
+    """Rotation vector by the quaternion (u, w) with w ≥ 0: u/|u| times π − 2 atan(w/|u|)."""
+    quaternion = roma.rotmat_to_unitquat(matrix)
+    u, w = quaternion[..., :3], quaternion[..., 3:]
+    u, w = torch.where(w < 0, -u, u), torch.where(w < 0, -w, w)
+    length = u.norm(dim=-1, keepdim=True)
+    return (torch.pi - 2 * torch.atan(w / length)) / length * u
 
 
 def right_jacobian(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from vitruvian.errors import WeightsError
 from vitruvian.geometry.rotations import exp_so3, log_so3, right_jacobian_inverse
 from vitruvian.priors.vposer import BODY_POSE_JOINTS
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import TensorRecord, row_product
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +111,8 @@ class MixturePrior(TensorRecord):
         return -self.weights.log() - log_root
 
     def _scaled(self, x: Float[Tensor, "batch D"]) -> Float[Tensor, "batch component D"]:
-        offset = x[:, None] - self.means.to(x)
-        return torch.einsum("bkd,kde->bke", offset, self.precision_roots.to(x))
+        offset = x[None] - self.means.to(x)[:, None]
+        return row_product(offset, self.precision_roots.to(x)).transpose(0, 1)
 
     def _nearest(self, x: Float[Tensor, "batch D"]) -> tuple[Float[Tensor, "batch D"], Int[Tensor, "batch"]]:
         scaled = self._scaled(x)

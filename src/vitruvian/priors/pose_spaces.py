@@ -16,7 +16,7 @@ from torch import Tensor
 from vitruvian.bodies.skeletons import SMPLX, Skeleton
 from vitruvian.errors import InputError
 from vitruvian.geometry.rotations import exp_so3, log_so3, orthonormalized, right_jacobian
-from vitruvian.tensors import BatchRecord, TensorRecord
+from vitruvian.tensors import BatchRecord, TensorRecord, row_product
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +212,7 @@ class HandPCA(TensorRecord):
         return torch.zeros(batch, self.num_parameters, dtype=dtype, device=device)
 
     def _axis_angle(self, state: Float[Tensor, "batch D"]) -> Float[Tensor, "batch 15 3"]:
-        vectors = self.mean.to(state) + (state * self.std.to(state)) @ self.components.to(state)
+        vectors = self.mean.to(state) + row_product(state * self.std.to(state), self.components.to(state))
         return vectors.unflatten(-1, (-1, 3))
 
     def decode(self, state: Float[Tensor, "batch D"]) -> Float[Tensor, "batch 15 3 3"]:
@@ -231,7 +231,7 @@ class HandPCA(TensorRecord):
     def encode(self, rotations: Float[Tensor, "batch 15 3 3"]) -> Float[Tensor, "batch D"]:
         """Orthogonal projection of the axis-angle vectors onto the components."""
         offset = log_so3(rotations).flatten(-2) - self.mean.to(rotations)
-        return offset @ self.components.to(rotations).T / self.std.to(rotations)
+        return row_product(offset, self.components.to(rotations).T) / self.std.to(rotations)
 
     def residual(self, state: Float[Tensor, "batch D"]) -> Float[Tensor, "batch D"]:
         return state

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vitruvian.errors import WeightsError
 from vitruvian.geometry.rotations import matrix_to_axis_angle, six_d_to_matrix
 from vitruvian.priors.six_d import six_d_differential
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import TensorRecord, row_product
 
 BODY_POSE_JOINTS = tuple(range(1, 22))
 """Rows of the SMPL-X skeleton that VPoser describes: the body without the root."""
@@ -55,9 +55,9 @@ class VPoserDecoder(TensorRecord):
 
     def six_d(self, z: Float[Tensor, "batch latent"]) -> tuple[Float[Tensor, "batch k 6"], Tensor, Tensor]:
         """Network output before it is made a rotation, and the two layers' activations before the LeakyReLU."""
-        first = nn.functional.linear(z, self.weight1, self.bias1)
-        second = nn.functional.linear(self._activate(first), self.weight2, self.bias2)
-        out = nn.functional.linear(self._activate(second), self.weight3, self.bias3)
+        first = row_product(z, self.weight1.T) + self.bias1
+        second = row_product(self._activate(first), self.weight2.T) + self.bias2
+        out = row_product(self._activate(second), self.weight3.T) + self.bias3
         return out.unflatten(-1, (-1, 6)), first, second
 
     def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch k 3 3"]:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from vitruvian.priors.pose_spaces import PoseEvaluation
 from vitruvian.priors.vposer import BODY_POSE_JOINTS, VPoser, VPoserDecoder
+from vitruvian.tensors import filled_up
 
 
 class VPoserSpace:
@@ -58,7 +59,8 @@ class VPoserSpace:
     def encode(self, rotations: Float[Tensor, "batch k 3 3"]) -> Float[Tensor, "batch D"]:
         """Mean of the encoder's distribution."""
         weights = next(self._vposer.parameters())
-        return self._vposer.encode(rotations.to(weights))[0].to(rotations)
+        mean = self._vposer.encode(filled_up(rotations.to(weights)))[0]
+        return mean[: len(rotations)].to(rotations)
 
     def residual(self, state: Float[Tensor, "batch D"]) -> Float[Tensor, "batch D"]:
         return state
