@@ -1,6 +1,7 @@
 """Pictures and OpenPose files of made-up people, written where a test asks."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,23 @@ from PIL import Image
 from vitruvian.apps.demo import IMAGE_SIZE, natural_person
 from vitruvian.bodies.model import BodyModel
 from vitruvian.geometry.cameras import Camera
+from vitruvian.geometry.rotations import axis_angle_to_matrix
 from vitruvian.keypoints.formats import get_format
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.openpose import write_keypoints
 from vitruvian.keypoints.targets import keypoint_targets
 
 
-def true_keypoints(body: BodyModel, format: str = "openpose-body25") -> Keypoints:
-    """Exact keypoints of the natural person of the demonstration, `(1, K)`, in a picture of `IMAGE_SIZE`."""
+def true_keypoints(body: BodyModel, format: str = "openpose-body25", *, turn_deg: float = 0.0) -> Keypoints:
+    """Exact keypoints of the natural person of the demonstration, `(1, K)`, in a picture of `IMAGE_SIZE`.
+
+    With a turn, from a camera that stands as far away elsewhere around the person.
+    """
     targets = keypoint_targets(body, format)
-    points = natural_person(body).points(targets.points)
+    person = natural_person(body)
+    R = axis_angle_to_matrix(torch.tensor([0.0, math.radians(turn_deg), 0.0]))
+    pelvis = person.joints[:1]
+    points = (person.points(targets.points) - pelvis) @ R.T + pelvis
     pixels = Camera.from_image_size(*IMAGE_SIZE).project(points)
     positions = torch.zeros(1, len(get_format(format)), 2)
     confidence = torch.zeros(1, len(get_format(format)))

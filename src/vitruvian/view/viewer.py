@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from vitruvian.bodies.colours import body_colour
 from vitruvian.bodies.model import PosedBody
-from vitruvian.errors import MissingPackageError, OutputError
+from vitruvian.errors import InputError, MissingPackageError, OutputError
 from vitruvian.geometry.cameras import Camera
 
 _BONE_COLOUR = (250, 190, 60)
@@ -121,9 +121,12 @@ def open_viewer(pictures: Sequence[ViewedPicture], *, host: str = "127.0.0.1", p
     """Serve the pictures; the next free port is taken where `port` is in use.
 
     Raises:
+        InputError: a number that is no port.
         MissingPackageError: viser is not installed.
         OutputError: the server cannot be started.
     """
+    if not 0 < port < 65536:
+        raise InputError("no possible port", seen=port, expected="1 to 65535")
     try:
         viser = importlib.import_module("viser")
     except ImportError as error:
