@@ -1,4 +1,4 @@
-"""Rendered people with known truth: painted, lit, before procedural backgrounds, behind occluders; crops without end."""
+"""Rendered people with known truth: painted, lit, before procedural backgrounds, behind occluders."""
 
 from dataclasses import dataclass, field, replace
 
