@@ -142,14 +142,14 @@ def test_processes_that_train_together_end_with_one_network(tmp_path: Path) -> N
 OVERFIT = ImageTraining(
     network=replace(TINY, width=16, head_hidden=128, flow=replace(TINY.flow, hidden=64, scale_hidden=32), crop_px=96),
     losses=ImageLossWeights(keypoints_3d=1.0, keypoints_2d=0.2, pose=0.1, shape=0.01),
-    steps=160,
+    steps=100,
     batch_size=32,
     learning_rate=2e-3,
     decay=True,
     half_precision=False,
     accelerator="cpu",
     log_every=10,
-    save_every=160,
+    save_every=100,
     validate_every=20,
     validation_people=32,
 )

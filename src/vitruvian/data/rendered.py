@@ -1,4 +1,4 @@
-"""Rendered people with known truth: painted, lit, before procedural backgrounds, behind occluders; endless crops."""
+"""Rendered people with known truth: painted, lit, before procedural backgrounds, behind occluders."""
 
 from dataclasses import dataclass, field, replace
 

@@ -78,7 +78,7 @@ def crop_pixels(pixels: UInt8[np.ndarray, "height width 3"], crop: Crop, size_px
     right, bottom = max(left, min(width, math.ceil(x + reach))), max(top, min(height, math.ceil(y + reach)))
     if right <= left or bottom <= top:
         return torch.zeros(3, size_px, size_px, dtype=torch.uint8)
-    part = torch.from_numpy(np.ascontiguousarray(pixels[top:bottom, left:right])).permute(2, 0, 1).float()[None]
+    part = torch.from_numpy(np.array(pixels[top:bottom, left:right])).permute(2, 0, 1).float()[None]
     if block > 1:
         part = F.avg_pool2d(part, block, ceil_mode=True, count_include_pad=False)
     matrix = crop.inverse_matrix(size_px).double()
