@@ -1,4 +1,4 @@
-"""What a fit works out once for a body and keeps as long as the body lives: targets, kinematics, poses to start from."""
+"""What a fit works out once for a body and keeps while the body lives: targets, kinematics, poses to start from."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar

@@ -42,7 +42,7 @@ class PoseSpace(Protocol):
         ...
 
     def select(self, index: Int[Tensor, "kept"]) -> Self:
-        """The space of some of the people, in the order given; an index may repeat, to follow several hypotheses of one.
+        """The space of some of the people; an index may repeat, to follow several hypotheses of one person.
 
         A space that is the same for everybody returns itself.
         """
