@@ -13,7 +13,8 @@ class FitConfig:
 
     Attributes:
         schedule: the stages.
-        solver: Levenberg-Marquardt or L-BFGS; `iterations` of a stage override those of Levenberg-Marquardt.
+        solver: Levenberg-Marquardt or L-BFGS. Levenberg-Marquardt takes as many steps as the stage says unless it is
+            given a number of its own; L-BFGS has its own limit.
         num_shape, num_expression: coefficients that are fitted.
         hand_components: principal components per hand.
         starts: poses of the bank that are tried, those that look most like the keypoints.

@@ -1,7 +1,6 @@
 """Fit bodies to 2D keypoints of many people."""
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 
@@ -11,6 +10,7 @@ from vitruvian.errors import InputError
 from vitruvian.fitting.config import FitConfig
 from vitruvian.fitting.fitter import FittedPeople, Fitter
 from vitruvian.fitting.parts import BodyPrior
+from vitruvian.fitting.term_makers import TermMaker
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.tensors import concatenate_records
@@ -26,6 +26,7 @@ def fit_keypoints(
     config: FitConfig | None = None,
     prior: BodyPrior | None = None,
     start: BodyParams | None = None,
+    terms: tuple[TermMaker, ...] = (),
     progress: Callable[[int], None] | None = None,
 ) -> FittedPeople:
     """Fit the body to 2D keypoints of N people, all at once.
@@ -38,6 +39,7 @@ def fit_keypoints(
         prior: belief about the body pose; the mixture learnt from motion capture if None.
         start: where to start instead of trying turns: `(N, ...)`, or `(N, H, ...)` for several starts
             per person, of which the best wins.
+        terms: makers of further terms of the objective, see fitting/term_makers.py.
         progress: called with the number of people done after each chunk.
 
     Returns:
@@ -58,7 +60,7 @@ def fit_keypoints(
     if camera.focal_px.shape[0] != people:
         raise InputError("one camera per person is needed", seen=camera.focal_px.shape[0], expected=people)
     keypoints = keypoints.sanitized().to(device=body.device, dtype=body.dtype)
-    fitter = _fitter(body, keypoints.format, config, prior)
+    fitter = Fitter(body, keypoints.format, config, prior, terms=terms)
     results = []
     with torch.no_grad():
         for rows in torch.arange(people, device=body.device).split(config.chunk):
@@ -68,8 +70,3 @@ def fit_keypoints(
             if progress is not None:
                 progress(len(rows))
     return concatenate_records(results) if results else fitter.empty()
-
-
-@lru_cache(maxsize=8)
-def _fitter(body: BodyModel, format: str, config: FitConfig, prior: BodyPrior | None) -> "Fitter":
-    return Fitter(body, format, config, prior)

@@ -12,12 +12,15 @@ from vitruvian.bodies.params import BodyParams
 from vitruvian.errors import InputError
 from vitruvian.fitting.config import FitConfig
 from vitruvian.fitting.fit import fit_keypoints
-from vitruvian.fitting.fitter import FittedPeople, Fitter, Observations
-from vitruvian.fitting.levenberg_marquardt import LevenbergMarquardt
+from vitruvian.fitting.fitter import FittedPeople, Fitter
 from vitruvian.fitting.multiview import MultiViewProblem, MultiViewState
+from vitruvian.fitting.observed import Observations
 from vitruvian.fitting.parts import BodyPrior, body_prior
+from vitruvian.fitting.problem import Term
+from vitruvian.fitting.residuals import Scaled
 from vitruvian.fitting.solution import Solution, Status
 from vitruvian.fitting.stages import Stage
+from vitruvian.fitting.term_makers import TermMaker
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.tensors import BatchRecord
@@ -32,7 +35,7 @@ class ViewsConfig:
     Attributes:
         fit: settings of the fit of each view; its last stage is also that of the joint fit.
         consistency: weight of the agreement of body rotations, raised from one solve to the next (ProHMR ends at 300).
-        iterations: trial steps of each joint solve.
+        iterations: trial steps of each joint solve, where the solver does not say how many itself.
     """
 
     fit: FitConfig = field(default_factory=FitConfig)
@@ -68,6 +71,7 @@ def fit_views(
     config: ViewsConfig | None = None,
     prior: BodyPrior | None = None,
     start: BodyParams | None = None,
+    terms: tuple[TermMaker, ...] = (),
 ) -> FittedViews:
     """Fit N people, each seen in V views at the same moment, without knowing how the cameras stand (ProHMR, 3.5).
 
@@ -80,6 +84,7 @@ def fit_views(
         config: settings.
         prior: belief about the body pose; one that differs between pictures has a row per (person, view).
         start: where the fit of each view starts, `(N·V, ...)` or `(N·V, H, ...)`; turns about the vertical if None.
+        terms: makers of further terms, see fitting/term_makers.py; their rows are (person, view), view by view.
 
     Raises:
         InputError: no view axis, or a single view.
@@ -94,8 +99,8 @@ def fit_views(
     people, num_views = keypoints.confidence.shape[:2]
     flat = keypoints.map(lambda x: x.flatten(0, 1))
     flat_camera = camera.map(lambda x: x.flatten(0, 1))
-    single = fit_keypoints(body, flat, flat_camera, config=config.fit, prior=prior, start=start)
-    fitter = Fitter(body, keypoints.format, config.fit, prior)
+    single = fit_keypoints(body, flat, flat_camera, config=config.fit, prior=prior, start=start, terms=terms)
+    fitter = Fitter(body, keypoints.format, config.fit, prior, terms=terms)
     with torch.no_grad():
         observed = fitter.observe(
             flat.sanitized().to(device=body.device, dtype=body.dtype),
@@ -164,17 +169,16 @@ def _fit_together(
     rows = torch.arange(people * num_views, device=present.device)
     spaces = fitter.spaces(rows)
     state = fitter.state_from(params, spaces)
-    stage = config.fit.schedule[-1]
-    once = num_views**-0.5
-    stage = replace(stage, shape=stage.shape * once, pose=stage.pose * once)
-    active = fitter.active_parts(stage)
+    setting = fitter.setting(config.fit.schedule[-1], is_last=True)
+    active = fitter.active_parts(setting.stage)
+    terms = _shared_out(fitter.terms(setting, observed), present.to(observed.weights))
     solution: Solution[MultiViewState] | None = None
     for weight in config.consistency:
-        views = fitter.problem(stage, state, observed, spaces)
+        views = fitter.problem_of(setting, terms, state, spaces)
         shared = tuple(joint for joint in views.moving_joints if joint != 0)
         problem = MultiViewProblem(views, num_views, consistency=weight, shared_joints=shared, present=present)
         moving = replace(state, poses=tuple(state.poses[row] for row in active))
-        solver = LevenbergMarquardt(max_iterations=config.iterations)
+        solver = fitter.solver(config.iterations)
         solution = solver.solve(problem, MultiViewState.of_views(moving, num_views))
         moved = solution.state.flat()
         poses = list(state.poses)
@@ -187,9 +191,23 @@ def _fit_together(
     result = fitter.result(state, flat, observed, iterations, spaces)
     status = torch.where(present.any(-1), solution.status, int(Status.NO_EVIDENCE))
     return FittedViews(
-        result.params.map(lambda x: x.unflatten(0, (people, num_views))),
+        _with_absent_views(result.params.map(lambda x: x.unflatten(0, (people, num_views))), present),
         solution.cost,
         status,
         result.reprojection_px.view(people, num_views),
         result.reprojection_parts_px.view(people, num_views, 3),
     )
+
+
+def _shared_out(made: list[tuple[TermMaker, Term]], present: Float[Tensor, "person view"]) -> list[Term]:
+    """Terms whose sum over the views has each belief about what views share once, and nothing of absent views."""
+    share = (present / present.sum(-1, keepdim=True).clamp_min(1)).sqrt().flatten()
+    return [Scaled(term, share if maker.shared_by_views else present.flatten()) for maker, term in made]
+
+
+def _with_absent_views(params: BodyParams, present: Bool[Tensor, "person view"]) -> BodyParams:
+    """Give views that show nothing of a person the pose below the root of the first view that does."""
+    first = present.to(torch.int).argmax(-1)
+    seen = params.rotations[torch.arange(len(first), device=first.device), first][:, None, 1:]
+    below = torch.where(present[:, :, None, None, None], params.rotations[:, :, 1:], seen)
+    return replace(params, rotations=torch.cat((params.rotations[:, :, :1], below), dim=2))

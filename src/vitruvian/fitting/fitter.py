@@ -2,21 +2,20 @@
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.fitting.config import FitConfig
-from vitruvian.fitting.kinematics import PointKinematics
 from vitruvian.fitting.levenberg_marquardt import LevenbergMarquardt
+from vitruvian.fitting.observed import Observations
 from vitruvian.fitting.parts import BodyPrior, Part, body_parts, body_prior
 from vitruvian.fitting.problem import BodyProblem, FitState, Term
-from vitruvian.fitting.residuals import CoefficientPrior, PosePrior, PoseSpacePrior, Reprojection, Upright
-from vitruvian.fitting.solution import Solution, Status
+from vitruvian.fitting.solution import Solution, Solver, Status
 from vitruvian.fitting.stages import Stage
 from vitruvian.fitting.start import (
     HEAD_WEIGHT,
@@ -27,12 +26,12 @@ from vitruvian.fitting.start import (
     place_in_view,
     turned_orientations,
 )
+from vitruvian.fitting.structures import fitted_targets, point_kinematics, start_bank
+from vitruvian.fitting.term_makers import StageSetting, TermMaker, built_in_makers
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import orthonormalized
 from vitruvian.keypoints.formats import GROUPS, place_of
 from vitruvian.keypoints.observations import Keypoints
-from vitruvian.keypoints.targets import keypoint_targets
-from vitruvian.priors.pose_bank import PoseBank
 from vitruvian.priors.pose_spaces import PoseSpace
 from vitruvian.tensors import BatchRecord, resized
 
@@ -61,51 +60,33 @@ class FittedPeople(BatchRecord):
     reprojection_parts_px: Float[Tensor, "person 3"]
 
 
-@lru_cache(maxsize=16)
-def _structure(
-    body: BodyModel,
-    format: str,
-    rows: tuple[int, ...],
-    moving_joints: tuple[int, ...],
-    num_shape: int,
-    num_expression: int,
-) -> PointKinematics:
-    """Kinematics of some of the targets of a format, kept because building it costs more than a step of a fit."""
-    points = keypoint_targets(body, format).fitted().points
-    return PointKinematics.build(
-        body,
-        points.select(torch.tensor(rows, device=body.device)),
-        moving_joints=moving_joints,
-        num_shape=num_shape,
-        num_expression=num_expression,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class Observations(BatchRecord):
-    """Keypoints brought to the order of the targets, and what follows from them."""
-
-    positions: Float[Tensor, "batch point 2"]
-    weights: Float[Tensor, "batch point"]
-    sigma_px: Float[Tensor, "batch"]
-    camera: Camera
-    upright: Float[Tensor, "batch"]
-    usable: Bool[Tensor, "batch"]
-    shape: Float[Tensor, "batch shape"] | None = None
-    """Centre of the shape prior."""
-
-
 class Fitter:
-    """Everything about a fit that does not depend on the people: targets, parts, and the structure of each stage."""
+    """Everything about a fit that does not depend on the people: targets, parts, makers of terms.
 
-    def __init__(self, body: BodyModel, format: str, config: FitConfig, prior: BodyPrior | None) -> None:
+    Args:
+        body: the model.
+        format: of the keypoints.
+        config: settings.
+        prior: belief about the body pose; the mixture learnt from motion capture if None.
+        terms: makers of terms besides the built-in ones.
+    """
+
+    def __init__(
+        self,
+        body: BodyModel,
+        format: str,
+        config: FitConfig,
+        prior: BodyPrior | None,
+        *,
+        terms: tuple[TermMaker, ...] = (),
+    ) -> None:
         self.body = body
         self.config = config
-        self.targets = keypoint_targets(body, format).fitted()
+        self.targets = fitted_targets(body, format)
         skeleton = body.skeleton
         self.prior = prior or (body_prior("mixture", skeleton) if "pelvis" in skeleton.names else None)
         search = self.prior.search if self.prior is not None else None
-        self.search = None if search is None else Fitter(body, format, config, search)
+        self.search = None if search is None else Fitter(body, format, config, search, terms=terms)
         """Fits while several starts of a person compete."""
         self.parts: tuple[Part, ...] = body_parts(skeleton, self.prior, hand_components=config.hand_components)
         self.has_root = any(part.name == "root" for part in self.parts)
@@ -119,6 +100,9 @@ class Fitter:
         is_shoulder = torch.tensor(["shoulder" in place_of(name) for name in self.targets.names], device=body.device)
         self.trust = torch.where(self.is_hip, config.hip_weight, torch.where(is_shoulder, config.shoulder_weight, 1.0))
         self.trust = self.trust.to(body.template)
+        groups = {"body": self.is_body, "hand": self.is_hand, "face": self.is_face}
+        point_weights = {name: group.to(body.template) for name, group in groups.items()}
+        self.makers = (*built_in_makers(self.parts, self.prior, point_weights), *terms)
 
     def _start_weights(self) -> tuple[Tensor, Tensor]:
         weights, hips = [], []
@@ -150,7 +134,7 @@ class Fitter:
         upright = torch.where(hips_seen, config.upright_seen, config.upright_hidden).to(weights)
         belief = None if self.prior is None else self.prior.shape
         shape = None if belief is None else belief.mean[rows].to(weights)
-        return Observations(positions, weights, sigma, camera, upright, usable, shape)
+        return Observations(rows, positions, weights, sigma, camera, upright, usable, shape)
 
     def fit(
         self, keypoints: Keypoints, camera: Camera, start: BodyParams | None, rows: Int[Tensor, "person"]
@@ -171,13 +155,15 @@ class Fitter:
         iterations = torch.zeros(people, dtype=torch.long, device=self.body.device)
         fitter = self if start is not None or self.search is None else self.search
         solution: Solution[FitState] | None = None
-        for stage in self.config.schedule:
+        for number, stage in enumerate(self.config.schedule, 1):
             if start is not None and not stage.articulated:
                 continue
             if fitter is not self and len(owner) == people:
                 state = self.state_from(fitter.params(state, fitter.spaces(rows)), self.spaces(rows))
                 fitter = self
-            solution = fitter.run_stage(stage, state, observed[owner], fitter.spaces(rows[owner]))
+            spaces = fitter.spaces(rows[owner])
+            last = number == len(self.config.schedule)
+            solution = fitter.run_stage(stage, state, observed[owner], spaces, is_last=last)
             state = solution.state
             iterations.index_add_(0, owner, solution.iterations)
             owner, state, solution = _prune(owner, people, stage.keep, state, solution)
@@ -196,9 +182,7 @@ class Fitter:
 
     def spaces(self, rows: Int[Tensor, "start"]) -> tuple[PoseSpace, ...]:
         """The pose spaces of the parts; of spaces that differ between people, those of some people."""
-        return tuple(
-            select(rows) if (select := getattr(part.space, "select", None)) else part.space for part in self.parts
-        )
+        return tuple(part.space.select(rows) for part in self.parts)
 
     @cached_property
     def bank(self) -> StartBank | None:
@@ -206,13 +190,9 @@ class Fitter:
         body, config = self.body, self.config
         if config.starts == 0 or "pelvis" not in body.skeleton.names:
             return None
-        poses = PoseBank.learnt().rotations.to(body.template)
-        rotations = torch.eye(3, dtype=body.dtype, device=body.device).repeat(len(poses), body.num_joints, 1, 1)
-        rotations[:, : poses.shape[1]] = poses
-        posed = body.with_shape().with_pose(rotations)
-        rows = self.is_body.nonzero()[:, 0]
-        points = posed.points(self.targets.points.select(rows)) - posed.joints[:, :1]
-        return StartBank.of_points(poses, points, config.bank_turns)
+        return start_bank(
+            body, self.targets.format, tuple(self.is_body.nonzero()[:, 0].tolist()), num_turns=config.bank_turns
+        )
 
     def _starts(self, observed: Observations, owner: Int[Tensor, "start"], rows: Int[Tensor, "person"]) -> FitState:
         """Starts of each person: poses of the bank, else turns about the vertical at the mean of every prior."""
@@ -271,9 +251,9 @@ class Fitter:
             moves["body"] = True
         return [row for row, part in enumerate(self.parts) if moves[part.name]]
 
-    def _structure(self, stage: Stage) -> tuple[PointKinematics, Tensor]:
-        """Kinematics of the points that count in a stage, and their rows among the targets."""
-        active = self.active_parts(stage)
+    def setting(self, stage: Stage, *, is_last: bool) -> StageSetting:
+        """What a stage moves and which targets count in it."""
+        parts = tuple(self.parts[row] for row in self.active_parts(stage))
         num_shape = self.num_shape if stage.articulated else 0
         num_expression = self.num_expression if stage.articulated and stage.face_keypoints > 0 else 0
         counts = self.is_body.clone()
@@ -282,67 +262,71 @@ class Fitter:
         if stage.face_keypoints > 0:
             counts |= self.is_face
         rows = counts.nonzero()[:, 0]
-        moving = tuple(joint for row in active for joint in self.parts[row].space.joints)
-        format, kept = self.targets.format, tuple(rows.tolist())
-        return _structure(self.body, format, kept, moving, num_shape, num_expression), rows
+        kinematics = point_kinematics(
+            self.body,
+            self.targets.format,
+            tuple(rows.tolist()),
+            moving_joints=tuple(joint for part in parts for joint in part.space.joints),
+            num_shape=num_shape,
+            num_expression=num_expression,
+        )
+        return StageSetting(stage, is_last, self.body, self.targets, parts, kinematics, rows, num_shape, num_expression)
 
     def run_stage(
-        self, stage: Stage, state: FitState, observed: Observations, spaces: tuple[PoseSpace, ...]
+        self,
+        stage: Stage,
+        state: FitState,
+        observed: Observations,
+        spaces: tuple[PoseSpace, ...],
+        *,
+        is_last: bool = False,
     ) -> Solution[FitState]:
         """Minimise one stage."""
         active = self.active_parts(stage)
-        problem = self.problem(stage, state, observed, spaces)
-        solver = self.config.solver
-        if isinstance(solver, LevenbergMarquardt):
-            solver = replace(solver, max_iterations=stage.iterations)
+        problem = self.problem(stage, state, observed, spaces, is_last=is_last)
+        solver = self.solver(stage.iterations)
         solution = solver.solve(problem, replace(state, poses=tuple(state.poses[row] for row in active)))
         poses = list(state.poses)
         for row, pose in zip(active, solution.state.poses, strict=True):
             poses[row] = pose
         return replace(solution, state=replace(solution.state, poses=tuple(poses)))
 
+    def solver(self, iterations: int) -> Solver:
+        """The configured solver; Levenberg-Marquardt that says nothing of its steps takes `iterations` at most."""
+        solver = self.config.solver
+        if isinstance(solver, LevenbergMarquardt) and solver.max_iterations is None:
+            return replace(solver, max_iterations=iterations)
+        return solver
+
+    def terms(self, setting: StageSetting, observed: Observations) -> list[tuple[TermMaker, Term]]:
+        """The terms of a stage, each with its maker."""
+        made = ((maker, maker(setting, observed)) for maker in self.makers)
+        return [(maker, term) for maker, term in made if term is not None]
+
     def problem(
-        self, stage: Stage, state: FitState, observed: Observations, spaces: tuple[PoseSpace, ...]
+        self,
+        stage: Stage,
+        state: FitState,
+        observed: Observations,
+        spaces: tuple[PoseSpace, ...],
+        *,
+        is_last: bool = False,
     ) -> BodyProblem:
         """The least-squares problem of a stage; parts that rest in it stay as in `state`."""
-        active = self.active_parts(stage)
-        kinematics, rows = self._structure(stage)
-        gamma = self.is_body + stage.hand_keypoints * self.is_hand + stage.face_keypoints * self.is_face
-        num_coefficients = kinematics.joint_dirs.shape[-1]
-        num_shape = min(self.num_shape, num_coefficients)
-        num_expression = num_coefficients - num_shape
-        terms: list[Term] = [
-            Reprojection(
-                kinematics,
-                observed.positions[:, rows],
-                (observed.weights * gamma)[:, rows],
-                observed.sigma_px,
-                observed.camera,
-                stage.robust_scale,
-            )
-        ]
-        weights = {"body": stage.pose, "jaw": stage.jaw, "left_hand": stage.hands, "right_hand": stage.hands}
-        for column, row in enumerate(active):
-            part = self.parts[row]
-            if part.name != "root":
-                terms.append(PoseSpacePrior(column, weights[part.name]))
-        if stage.articulated and self.prior is not None:
-            terms += [PosePrior(extra, stage.extra) for extra in self.prior.extra]
-        if num_shape:
-            belief = None if self.prior is None else self.prior.shape
-            std = None if belief is None else belief.std.to(observed.weights)
-            terms.append(CoefficientPrior("betas", stage.shape, observed.shape, std))
-        if num_expression:
-            terms.append(CoefficientPrior("expression", stage.expression))
-        if self.has_root and "pelvis" in self.body.skeleton.names:
-            up = self.body.template.new_tensor([0.0, -1.0, 0.0])
-            terms.append(Upright(up, observed.upright))
+        setting = self.setting(stage, is_last=is_last)
+        terms = [term for _, term in self.terms(setting, observed)]
+        return self.problem_of(setting, terms, state, spaces)
+
+    def problem_of(
+        self, setting: StageSetting, terms: list[Term], state: FitState, spaces: tuple[PoseSpace, ...]
+    ) -> BodyProblem:
+        """The problem of given terms; parts that rest in the stage stay as in `state`."""
         return BodyProblem(
             self.body,
-            [spaces[row] for row in active],
+            [spaces[row] for row in self.active_parts(setting.stage)],
             terms,
-            num_shape=num_shape,
-            num_expression=num_expression,
+            num_shape=setting.num_shape,
+            num_expression=setting.num_expression,
             fixed_rotations=self._rotations(state.poses, spaces),
         )
 

@@ -12,6 +12,7 @@ from vitruvian.fitting.solution import Solution, Status
 from vitruvian.tensors import BatchRecord, put_rows, where_rows
 
 State = TypeVar("State", bound=BatchRecord)
+DEFAULT_ITERATIONS = 30
 
 
 class LeastSquares(Protocol[State]):
@@ -29,7 +30,8 @@ class LevenbergMarquardt:
     """Configuration of the solver.
 
     Attributes:
-        max_iterations: trial steps per item.
+        max_iterations: trial steps per item; those of the stage in a staged fit, else `DEFAULT_ITERATIONS`, if None. A
+            number given here holds in every stage.
         initial_damping: first factor on the diagonal.
         relative_tolerance: an accepted step that lowers the objective by less than this share ends the item.
         gradient_tolerance: an item ends when the largest entry of its gradient, scaled by the diagonal, is below this.
@@ -37,7 +39,7 @@ class LevenbergMarquardt:
         compact_below: finished items leave the batch when the share of unfinished ones falls below this.
     """
 
-    max_iterations: int = 30
+    max_iterations: int | None = None
     initial_damping: float = 1e-3
     relative_tolerance: float = 1e-4
     gradient_tolerance: float = 1e-6
@@ -50,7 +52,7 @@ class LevenbergMarquardt:
         """Minimise from `start`. Items never influence each other; a failed one keeps its start."""
         equations = problem.linearize(start)
         run = _Run(self, problem, start, equations)
-        for _ in range(self.max_iterations):
+        for _ in range(DEFAULT_ITERATIONS if self.max_iterations is None else self.max_iterations):
             if not run.step():
                 break
         return run.finish()

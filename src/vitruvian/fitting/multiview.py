@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vitruvian.fitting.normal_equations import DenseNormalEquations
-from vitruvian.fitting.problem import BodyProblem, FitState
+from vitruvian.fitting.problem import BodyEvaluation, BodyProblem, FitState
 from vitruvian.tensors import BatchRecord
 
 
@@ -38,8 +38,8 @@ class MultiViewProblem:
     Adds ½ w² Σ_v ‖R_v − mean R‖² over the body joints to the sum of the view problems, and gives all views one shape.
 
     Args:
-        views: problem with one item per (person, view), the views of a person side by side. Its shape prior counts once
-            per view, so its weight should be divided by the square root of the number of views.
+        views: problem with one item per (person, view), the views of a person side by side. Its terms are summed over
+            the views, so those about what views share should be divided among them beforehand.
         num_views: V.
         consistency: w; the paper has 300.
         shared_joints: rows of the joints whose rotations must agree (not the root).
@@ -84,8 +84,8 @@ class MultiViewProblem:
 
     def linearize(self, state: MultiViewState) -> DenseNormalEquations:
         """Cost, gradient and Gauss-Newton matrix per person."""
-        flat = state.flat()
-        views = self.views.linearize(flat).map(lambda x: x.unflatten(0, (-1, self.num_views)))
+        body = self.views.evaluate(state.flat(), with_jacobian=True)
+        views = self.views.linearize_about(body).map(lambda x: x.unflatten(0, (-1, self.num_views)))
         people, count = views.cost.shape
         gradient = views.gradient.new_zeros(people, self.size)
         hessian = views.hessian.new_zeros(people, self.size, self.size)
@@ -93,7 +93,8 @@ class MultiViewProblem:
             columns = self.columns[view]
             gradient[:, columns] += views.gradient[:, view]
             hessian[:, columns[:, None], columns] += views.hessian[:, view]
-        cost, residual, jacobian = self._consistency(flat, people)
+        residual = self._disagreement(body)
+        jacobian = self._disagreement_jacobian(body)
         share = self.present / self.present.sum(-1, keepdim=True).clamp_min(1)
         pose = slice(0, self.views.layout.betas.start)
         for a in range(count):
@@ -105,17 +106,20 @@ class MultiViewProblem:
                 factor = float(a == b) * self.present[:, a] - share[:, a] * self.present[:, b]
                 columns_b = self.columns[b, pose]
                 hessian[:, columns_a[:, None], columns_b] += factor[:, None, None] * (Ja @ jacobian[:, b])
-        return DenseNormalEquations(views.cost.sum(-1) + cost, gradient, hessian)
+        cost = views.cost.sum(-1) + 0.5 * residual.square().sum((1, 2))
+        return DenseNormalEquations(cost, gradient, hessian)
 
-    def _consistency(self, flat: FitState, people: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Cost, residual `(N, V, 9k)` and Jacobian `(N, V, 9k, pose)` of w (R_v − mean R)."""
-        body = self.views.evaluate(flat, with_jacobian=True)
+    def _disagreement(self, body: BodyEvaluation) -> Float[Tensor, "person view nine_k"]:
+        """w (R_v − mean R) of the shared joints, zero for views that are not there."""
+        grouped = body.rotations[:, list(self.shared_joints)].unflatten(0, (-1, self.num_views))
+        present = self.present[:, :, None, None, None].to(grouped.dtype)
+        mean = (grouped * present).sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp_min(1)
+        return (self.consistency * (grouped - mean) * present).flatten(2)
+
+    def _disagreement_jacobian(self, body: BodyEvaluation) -> Float[Tensor, "person view nine_k pose"]:
+        """Derivative of w R_v by the pose of view v."""
         joints = list(self.shared_joints)
         R = body.rotations[:, joints]
-        grouped = R.unflatten(0, (people, self.num_views))
-        present = self.present[:, :, None, None, None].to(R.dtype)
-        mean = (grouped * present).sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp_min(1)
-        residual = self.consistency * (grouped - mean) * present
         # R exp([δ]ₓ) ≈ R + R [δ]ₓ, and row-major vec(R [e_m]ₓ) are the three columns of each 9 × 3 block.
         generators = R.new_zeros(3, 3, 3)
         for m, (i, j) in enumerate(((2, 1), (0, 2), (1, 0))):
@@ -125,22 +129,14 @@ class MultiViewProblem:
         full = R.new_zeros(R.shape[0], len(joints), 9, len(slots), 3)
         for row, joint in enumerate(joints):
             full[:, row, :, slots[joint]] = blocks[:, row]
-        jacobian = body.pull_back(full.flatten(3).flatten(1, 2))
-        cost = 0.5 * (residual * residual).sum((1, 2, 3, 4))
-        jacobian = jacobian.unflatten(0, (people, self.num_views)) * present[:, :, :, :, 0]
-        return cost, residual.flatten(2), jacobian
+        jacobian = body.pull_back(full.flatten(3).flatten(1, 2)).unflatten(0, (-1, self.num_views))
+        return jacobian * self.present[:, :, None, None]
 
     def cost(self, state: MultiViewState) -> Float[Tensor, "person"]:
         """Value of the objective per person; differentiable."""
-        flat = state.flat()
-        people = state.transl.shape[0]
-        R = self.views.evaluate(flat, with_jacobian=False).rotations[:, list(self.shared_joints)]
-        grouped = R.unflatten(0, (people, self.num_views))
-        present = self.present[:, :, None, None, None].to(R.dtype)
-        mean = (grouped * present).sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp_min(1)
-        residual = self.consistency * (grouped - mean) * present
-        views = self.views.cost(flat).unflatten(0, (people, self.num_views)).sum(-1)
-        return views + 0.5 * (residual * residual).sum((1, 2, 3, 4))
+        body = self.views.evaluate(state.flat(), with_jacobian=False)
+        views = self.views.cost_of(body).unflatten(0, (-1, self.num_views)).sum(-1)
+        return views + 0.5 * self._disagreement(body).square().sum((1, 2))
 
     def retract(self, state: MultiViewState, step: Float[Tensor, "person parameter"]) -> MultiViewState:
         """State after a step of all views."""

@@ -146,7 +146,7 @@ class BodyProblem:
     def __getitem__(self, index: Int[Tensor, "kept"]) -> "BodyProblem":
         """The problem of some of the people."""
         fixed = self.fixed_rotations[index] if self.fixed_rotations.dim() == 4 else self.fixed_rotations
-        spaces = [select(index) if (select := getattr(s, "select", None)) else s for s in self.spaces]
+        spaces = [space.select(index) for space in self.spaces]
         return BodyProblem(
             self.body,
             spaces,
@@ -173,15 +173,22 @@ class BodyProblem:
 
     def cost(self, state: FitState) -> Float[Tensor, "batch"]:
         """Value of the objective per person; differentiable."""
-        body = self.evaluate(state, with_jacobian=False)
-        cost = state.transl.new_zeros(state.batch_size)
+        return self.cost_of(self.evaluate(state, with_jacobian=False))
+
+    def cost_of(self, body: BodyEvaluation) -> Float[Tensor, "batch"]:
+        """The objective of bodies that are evaluated already."""
+        cost = body.state.transl.new_zeros(body.state.batch_size)
         for term in self.terms:
             cost = cost + term.evaluate(body, with_jacobian=False).cost
         return cost
 
     def linearize(self, state: FitState) -> DenseNormalEquations:
         """Cost, gradient and Gauss-Newton matrix per person."""
-        body = self.evaluate(state, with_jacobian=True)
+        return self.linearize_about(self.evaluate(state, with_jacobian=True))
+
+    def linearize_about(self, body: BodyEvaluation) -> DenseNormalEquations:
+        """The normal equations of bodies that are evaluated already, with their differentials."""
+        state = body.state
         size, batch = self.layout.size, state.batch_size
         hessian = state.transl.new_zeros(batch, size, size)
         gradient = state.transl.new_zeros(batch, size)

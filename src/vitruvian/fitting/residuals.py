@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitruvian.fitting.kinematics import PointKinematics
-from vitruvian.fitting.problem import BodyEvaluation, ResidualBlock
+from vitruvian.fitting.problem import BodyEvaluation, ResidualBlock, Term
 from vitruvian.geometry.cameras import Camera
 from vitruvian.priors.pose_spaces import RotationPrior
 from vitruvian.tensors import BatchRecord, resized
@@ -183,3 +183,25 @@ class Upright(BatchRecord):
         full = local.new_zeros(local.shape[0], 3, len(body.problem.moving_joints), 3)
         full[:, :, body.problem.moving_joints.index(0)] = self.weights[:, None, None] * local
         return ResidualBlock(residual, columns, body.pull_back(full.flatten(-2)), cost)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """Another term with a factor per item on its residual, so the square of it on its cost."""
+
+    term: Term
+    factor: Float[Tensor, "batch"]
+
+    def __getitem__(self, index: Tensor) -> "Scaled":
+        return Scaled(self.term[index], self.factor[index])
+
+    def evaluate(self, body: BodyEvaluation, *, with_jacobian: bool) -> ResidualBlock:
+        block = self.term.evaluate(body, with_jacobian=with_jacobian)
+        factor = self.factor[:, None]
+        return ResidualBlock(
+            factor * block.residual,
+            block.columns,
+            None if block.jacobian is None else factor[..., None] * block.jacobian,
+            self.factor.square() * block.cost,
+            factor * block.scale,
+        )

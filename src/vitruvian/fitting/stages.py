@@ -16,7 +16,7 @@ class Stage:
         extra: weight of the further pose priors (joint limits, bending).
         hand_keypoints, face_keypoints: γ, how much keypoints of hands and face count; with 0 these parts rest.
         robust_scale: scale of Geman-McClure in units of the expected error of a keypoint.
-        iterations: trial steps at most.
+        iterations: trial steps of Levenberg-Marquardt at most, where the solver does not say how many itself.
         articulated: False: only global orientation and translation move.
         keep: how many of the starts of each person go on after this stage; 0: all.
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitruvian.bodies.skeletons import SMPLX, Skeleton
@@ -39,6 +39,13 @@ class PoseSpace(Protocol):
     @property
     def num_parameters(self) -> int:
         """Dimension D of a step."""
+        ...
+
+    def select(self, index: Int[Tensor, "kept"]) -> Self:
+        """The space of some of the people; an index may repeat, to follow several hypotheses of one person.
+
+        A space that is the same for everybody returns itself.
+        """
         ...
 
     def initial(self, batch: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -119,6 +126,9 @@ class PlainRotations:
     @property
     def num_parameters(self) -> int:
         return 3 * len(self._joints)
+
+    def select(self, index: Int[Tensor, "kept"]) -> Self:
+        return self
 
     def initial(self, batch: int, *, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "batch k 3 3"]:
         """The mean pose of the prior where it has one (`mean_rotations`), else the rest pose."""
@@ -207,6 +217,9 @@ class HandPCA(TensorRecord):
     @property
     def num_parameters(self) -> int:
         return len(self.std)
+
+    def select(self, index: Int[Tensor, "kept"]) -> Self:
+        return self
 
     def initial(self, batch: int, *, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "batch D"]:
         return torch.zeros(batch, self.num_parameters, dtype=dtype, device=device)

@@ -1,7 +1,9 @@
 """The latent of VPoser as a pose space of the fitting engine."""
 
+from typing import Self
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitruvian.priors.pose_spaces import PoseEvaluation
@@ -36,6 +38,9 @@ class VPoserSpace:
             weights = self._vposer.decoder_weights()
             self._decoders[key] = weights.to(dtype=like.dtype, device=like.device)
         return self._decoders[key]
+
+    def select(self, index: Int[Tensor, "kept"]) -> Self:
+        return self
 
     def initial(self, batch: int, *, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "batch D"]:
         """z = 0, the most probable pose."""

@@ -5,22 +5,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from vitruvian.bodies.skeletons import SMPLX
 from vitruvian.errors import ShapeError
-from vitruvian.flows import FlowDistribution, Glow
+from vitruvian.flows import FlowDistribution
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import exp_so3
 from vitruvian.keypoints.observations import Keypoints
-from vitruvian.priors.pose_spaces import HandPCA, PoseEvaluation
+from vitruvian.priors.pose_spaces import HandPCA
 from vitruvian.recovery.chart import (
     NUM_BODY,
-    chart_differential,
     chart_from_rotations,
     rotations_from_chart,
 )
+from vitruvian.recovery.flow_spaces import FlowHandSpace, FlowPoseSpace
 from vitruvian.recovery.heads import pelvis_position
 from vitruvian.recovery.network import PoseNetwork
 from vitruvian.recovery.views import view_of
@@ -184,160 +183,21 @@ class BodyPosterior(BatchRecord):
         root = self.T_camera_view.transpose(-1, -2)[:, None] @ rotations[..., :1, :, :]
         return chart_from_rotations(torch.cat((root, rotations[..., 1:, :, :]), dim=-3), self.base_world)
 
-    def pose_space(self, *, strength: Float[Tensor, "batch"] | None = None) -> "FlowPoseSpace":
+    def pose_space(self, *, strength: Float[Tensor, "batch"] | None = None) -> FlowPoseSpace:
         """The latent space of the body flow, for the solver: its unit Gaussian is the prior, times `strength`."""
-        return FlowPoseSpace(self, strength=strength)
+        return FlowPoseSpace(self.body, self.base_world, self.T_camera_view, strength)
 
-    def hand_pose_space(self, side: str) -> "FlowHandSpace":
+    def hand_pose_space(self, side: str) -> FlowHandSpace:
         """The latent space of one hand's flow; `side` is "left" or "right"."""
-        return FlowHandSpace(self, side)
+        row = _HANDS.index(side)
+        coefficients = hand_spaces(self.network.config.num_hand)[row]
+        return FlowHandSpace(self.network.hand_flow(self.hand_context[:, row]), coefficients)
 
 
 def hand_spaces(num_components: int) -> tuple[HandPCA, HandPCA]:
     """The left and right space of hand coefficients that the hand flow speaks of."""
     left, right = (HandPCA.learnt(side, num_components=num_components) for side in _HANDS)
     return left, right
-
-
-class FlowPoseSpace:
-    """The body's 22 rotations as a latent of the flow of each person (ProHMR, eq. 8): R(z), with prior ½|z|².
-
-    The global orientation is among them, in the camera frame. Row i of a state belongs to person i of the posterior.
-
-    Args:
-        posterior: the distributions.
-        distribution: the flows of the same people, if at hand.
-        strength: factor on the residual z of each person; one if None.
-    """
-
-    def __init__(
-        self,
-        posterior: BodyPosterior,
-        distribution: FlowDistribution | None = None,
-        *,
-        strength: Float[Tensor, "person"] | None = None,
-    ) -> None:
-        self.posterior = posterior
-        self._distribution = distribution or posterior.body
-        self._strength = strength
-
-    @property
-    def joints(self) -> tuple[int, ...]:
-        return tuple(range(NUM_BODY))
-
-    @property
-    def num_parameters(self) -> int:
-        return self._distribution.num_features
-
-    def select(self, index: Int[Tensor, "kept"]) -> "FlowPoseSpace":
-        """The space of some of the people; an index may repeat, to follow several hypotheses of one person."""
-        strength = None if self._strength is None else self._strength[index]
-        return FlowPoseSpace(self.posterior[index], self._distribution.select(index), strength=strength)
-
-    def initial(self, batch: int, *, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "batch 66"]:
-        """The mode."""
-        return torch.zeros(batch, self.num_parameters, dtype=dtype, device=device)
-
-    def decode(self, state: Float[Tensor, "batch 66"]) -> Float[Tensor, "batch 22 3 3"]:
-        return self.evaluate(state, with_jacobian=False).rotations
-
-    def differential(self, state: Float[Tensor, "batch 66"]) -> Float[Tensor, "batch 66 66"]:
-        differential = self.evaluate(state).differential
-        assert differential is not None
-        return differential
-
-    @torch.no_grad()
-    def evaluate(self, state: Float[Tensor, "batch 66"], *, with_jacobian: bool = True) -> PoseEvaluation:
-        posterior = self.posterior
-        base = posterior.base_world
-        if not with_jacobian:
-            view = rotations_from_chart(self._distribution.from_latent(state), base)
-            return PoseEvaluation(self._in_camera(view), None)
-        v, tangents = self._distribution.from_latent_with_differential(state)
-        view = rotations_from_chart(v, base)
-        # Turning the camera acts from the left, so right perturbations stay as they are.
-        return PoseEvaluation(self._in_camera(view), chart_differential(v, base, view, tangents))
-
-    def _in_camera(self, rotations: Float[Tensor, "batch 22 3 3"]) -> Float[Tensor, "batch 22 3 3"]:
-        return torch.cat((self.posterior.T_camera_view[:, None] @ rotations[:, :1], rotations[:, 1:]), dim=1)
-
-    def retract(self, state: Float[Tensor, "batch 66"], step: Float[Tensor, "batch 66"]) -> Float[Tensor, "batch 66"]:
-        return state + step
-
-    @torch.no_grad()
-    def encode(self, rotations: Float[Tensor, "batch 22 3 3"]) -> Float[Tensor, "batch 66"]:
-        """Latent of the given rotations; exact, since the flow is invertible."""
-        return self._distribution.to_latent(self.posterior._chart(rotations))
-
-    def residual(self, state: Float[Tensor, "batch 66"]) -> Float[Tensor, "batch 66"]:
-        return state if self._strength is None else self._strength[:, None] * state
-
-    def residual_jacobian(self, state: Float[Tensor, "batch 66"]) -> Float[Tensor, "batch 66 66"]:
-        identity = torch.eye(self.num_parameters, dtype=state.dtype, device=state.device)
-        if self._strength is not None:
-            return self._strength[:, None, None] * identity
-        return identity.expand(state.shape[0], -1, -1)
-
-
-class FlowHandSpace:
-    """The 15 joints of one hand as a latent of the hand flow of each person, with prior ½|z|²."""
-
-    def __init__(self, posterior: BodyPosterior, side: str, distribution: FlowDistribution | None = None) -> None:
-        self.posterior = posterior
-        self.side = side
-        self._row = _HANDS.index(side)
-        self._coefficients = hand_spaces(posterior.network.config.num_hand)[self._row]
-        flow: Glow = posterior.network.hand_flow
-        self._distribution = distribution or flow(posterior.hand_context[:, self._row])
-
-    @property
-    def joints(self) -> tuple[int, ...]:
-        return tuple(SMPLX.block(f"{self.side}_hand_pose").joints)
-
-    @property
-    def num_parameters(self) -> int:
-        return self._distribution.num_features
-
-    def select(self, index: Int[Tensor, "kept"]) -> "FlowHandSpace":
-        """The space of some of the people."""
-        return FlowHandSpace(self.posterior[index], self.side, self._distribution.select(index))
-
-    def initial(self, batch: int, *, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "batch D"]:
-        """The mode."""
-        return torch.zeros(batch, self.num_parameters, dtype=dtype, device=device)
-
-    @torch.no_grad()
-    def decode(self, state: Float[Tensor, "batch D"]) -> Float[Tensor, "batch 15 3 3"]:
-        return self._coefficients.decode(self._distribution.from_latent(state))
-
-    def differential(self, state: Float[Tensor, "batch D"]) -> Float[Tensor, "batch 45 D"]:
-        differential = self.evaluate(state).differential
-        assert differential is not None
-        return differential
-
-    @torch.no_grad()
-    def evaluate(self, state: Float[Tensor, "batch D"], *, with_jacobian: bool = True) -> PoseEvaluation:
-        if not with_jacobian:
-            return PoseEvaluation(self.decode(state), None)
-        coefficients, tangents = self._distribution.from_latent_with_differential(state)
-        inner = self._coefficients.evaluate(coefficients)
-        assert inner.differential is not None
-        return PoseEvaluation(inner.rotations, inner.differential @ tangents)
-
-    def retract(self, state: Float[Tensor, "batch D"], step: Float[Tensor, "batch D"]) -> Float[Tensor, "batch D"]:
-        return state + step
-
-    @torch.no_grad()
-    def encode(self, rotations: Float[Tensor, "batch 15 3 3"]) -> Float[Tensor, "batch D"]:
-        """Latent of the nearest rotations that the hand coefficients can make."""
-        return self._distribution.to_latent(self._coefficients.encode(rotations))
-
-    def residual(self, state: Float[Tensor, "batch D"]) -> Float[Tensor, "batch D"]:
-        return state
-
-    def residual_jacobian(self, state: Float[Tensor, "batch D"]) -> Float[Tensor, "batch D D"]:
-        identity = torch.eye(self.num_parameters, dtype=state.dtype, device=state.device)
-        return identity.expand(state.shape[0], -1, -1)
 
 
 @torch.no_grad()

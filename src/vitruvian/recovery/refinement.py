@@ -20,7 +20,7 @@ from vitruvian.keypoints.canonical import canonical_format, canonical_points
 from vitruvian.recovery.chart import BODY, CHART_SIZE, NUM_BODY, local_rotations, turns_of_chart
 from vitruvian.recovery.heads import HeadOutput, pelvis_position
 from vitruvian.recovery.views import View
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import TensorRecord, row_product
 
 _KNUCKLES = ("thumb1", "index1", "middle1", "ring1", "pinky1")
 _REACH = 0.08
@@ -154,7 +154,8 @@ class Rig(nn.Module):
         columns = torch.stack(
             (torch.ones_like(x), x, y, z, z * z, x * x + y * y, u, v, u * z, v * z, x * v - y * u), dim=-1
         )
-        n, sx, sy, sz, szz, sxy, su, sv, suz, svz, torque = (below @ (c * columns)).unbind(-1)
+        sums = row_product((c * columns).transpose(-1, -2), below.T)
+        n, sx, sy, sz, szz, sxy, su, sv, suz, svz, torque = sums.unbind(-2)
         jx, jy, jz = posed.joints.unbind(-1)
         along_x = -(svz - jz * sv)  # e_x × d = (0, −d_z, d_y), of which the picture sees −d_z in y
         along_y = suz - jz * su  # e_y × d = (d_z, 0, −d_x)
