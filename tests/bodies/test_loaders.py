@@ -162,7 +162,7 @@ BROKEN = {
     "faces": (broken("f", lambda a: a + 28), r"'f' holds indices out of range; seen: \d+ to \d+; .*0 to 29"),
     "quads": (broken("f", lambda a: np.c_[a, a[:, :1]]), r"'f'.*\(60, 4\).*\(F, 3\)"),
     "not a number": (broken("v_template", with_nan), r"'v_template' holds 1 values that are not finite"),
-    "not a number in directions": (broken("posedirs", with_nan), r"'posedirs' holds values that are not finite"),
+    "not a number in directions": (broken("posedirs", with_nan), r"'posedirs' holds 1 values that are not finite"),
     "text": (broken("v_template", lambda a: np.array("x")), r"'v_template' is no array of numbers"),
     "weights of two": (broken("weights", lambda a: 2 * a), r"'weights' holds rows that do not sum to one"),
     "landmark faces": (broken("lmk_faces_idx", lambda a: a + 60), r"'lmk_faces_idx' holds indices out of range"),

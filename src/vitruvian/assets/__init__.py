@@ -5,9 +5,10 @@ from vitruvian.assets.borders import border
 from vitruvian.assets.pickle_records import numeric_array
 from vitruvian.assets.pickles import read_pickle
 from vitruvian.assets.registry import AddedFile, added_files, find_added, home, register
-from vitruvian.assets.sources import SOURCES, ModelSource
+from vitruvian.assets.sources import OPEN_BODY_LICENCE, SOURCES, ModelSource
 
 __all__ = [
+    "OPEN_BODY_LICENCE",
     "SOURCES",
     "AddedFile",
     "ModelSource",

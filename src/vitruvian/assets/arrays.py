@@ -231,7 +231,9 @@ def _read_npy(stream: IO[bytes], size: int, name: str, *, objects: bool = True) 
         )
     limits.check_array_bytes(held, ModelFileError, limit=limits.MAX_ENTRY_BYTES, name=name)
     if math.prod(header.shape) > limits.MAX_ELEMENTS:
-        raise ModelFileError(f"{name} has too many values", seen=header.shape, expected=f"at most {limits.MAX_ELEMENTS:,}")
+        raise ModelFileError(
+            f"{name} has too many values", seen=header.shape, expected=f"at most {limits.MAX_ELEMENTS:,}"
+        )
     raw = bytearray(held)
     view, filled = memoryview(raw), 0
     for part in (start[header.size :], *iter(lambda: stream.read(limits.MEGABYTE), b"")):

@@ -63,7 +63,7 @@ class _Text(Record):
     kind = "text"
 
 
-class _Dictionary(Record):
+class Dictionary(Record):
     """Of the pairs it is made of, or of those that are set later."""
 
     kind = "dictionary"
@@ -135,7 +135,7 @@ def _python_names() -> dict[tuple[str, str], type[Record]]:
         ("_codecs", "encode"): _Text,
         ("copy_reg", "_reconstructor"): _Reconstructor,
         ("copyreg", "_reconstructor"): _Reconstructor,
-        ("collections", "OrderedDict"): _Dictionary,
+        ("collections", "OrderedDict"): Dictionary,
     }
     for module in ("__builtin__", "builtins"):
         table[module, "object"] = _PlainObject
@@ -342,7 +342,7 @@ def _sequence(record: Record, r: Rebuilder) -> Any:
 
 
 def _dictionary(record: Record, r: Rebuilder) -> dict[Any, Any]:
-    assert isinstance(record, _Dictionary)
+    assert isinstance(record, Dictionary)
     given = record.args[0] if record.args else ()
     return {r.key(key): r.rebuild(entry) for key, entry in (*given, *record.pairs)}
 

@@ -10,12 +10,13 @@ import io
 import pickle
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from vitruvian.assets import limits
-from vitruvian.assets.pickle_records import ALLOWED, Chumpy, Keys, Rebuilder, Record
+from vitruvian.assets.pickle_records import ALLOWED, Chumpy, Dictionary, Keys, Rebuilder, Record
 from vitruvian.errors import ModelFileError, UnsafeFileError, VitruvianError
 
 _REBUILD_ERRORS = (TypeError, ValueError, IndexError, OverflowError, RecursionError, MemoryError)
@@ -48,7 +49,16 @@ def read_pickle(source: bytes | BinaryIO, *, name: str = "the file") -> Any:
         raise ModelFileError(f"{name} cannot be rebuilt", seen=error) from None
 
 
-def check_pickle(stream: BinaryIO, *, error: type[VitruvianError], name: str) -> Any:
+@dataclass(frozen=True)
+class Trial:
+    """What a pickle says when every name in it is a stand-in."""
+
+    value: Any
+    references: tuple[Any, ...]
+    """To objects outside the pickle."""
+
+
+def check_pickle(stream: BinaryIO, *, error: type[VitruvianError], name: str) -> Trial:
     """Run the pickle at the stream's position with nothing but stand-ins, as a trial of its size.
 
     For files that another reader will open, which has no limits of its own: whatever the pickle names is a stand-in
@@ -57,8 +67,9 @@ def check_pickle(stream: BinaryIO, *, error: type[VitruvianError], name: str) ->
     Raises:
         error: the pickle is damaged, or asks for more than `assets/limits.py` allows.
     """
+    unpickler = _TrialUnpickler(_Stream(stream))
     try:
-        return _TrialUnpickler(_Stream(stream)).load()
+        return Trial(unpickler.load(), tuple(unpickler.references))
     except Exception as reason:
         raise error(f"{name} holds no readable pickle", seen=f"{type(reason).__name__}: {reason}") from None
 
@@ -145,12 +156,17 @@ class _InertUnpickler(pickle._Unpickler):
 
 
 class _TrialUnpickler(_InertUnpickler):
-    """Takes every name for a stand-in, and every reference to the outside for what refers to it."""
+    """Takes every name for a stand-in, and keeps every reference to the outside."""
+
+    def __init__(self, stream: _Stream) -> None:
+        super().__init__(stream)
+        self.references: list[Any] = []
 
     def find_class(self, module: str, name: str) -> type[Record]:
-        return Record
+        return Dictionary
 
     def persistent_load(self, pid: Any) -> Any:
+        self.references.append(pid)
         return Record(pid)
 
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from vitruvian.assets import border, limits
+from vitruvian.assets.torch_files import check_torch_file
 from vitruvian.errors import UnsafeFileError, WeightsError
 from vitruvian.priors.vposer import VPoser, VPoserSettings
 
@@ -81,6 +83,11 @@ def read_published_vposer(folder: Path | str) -> PublishedVPoser:
         UnsafeFileError: the file of tensors holds anything but tensors and plain values.
     """
     folder = Path(folder)
+    with border(WeightsError, folder, what="a published VPoser"):
+        return _read(folder)
+
+
+def _read(folder: Path) -> PublishedVPoser:
     weights = _find_weights(folder)
     tensors = _state_dict(weights)
     version, names = _version(tensors, weights)
@@ -106,6 +113,9 @@ def read_published_vposer(folder: Path | str) -> PublishedVPoser:
             expected="the tensors of the published layout",
             hint=str(weights),
         )
+    odd = [theirs for theirs in expected if theirs in unwrapped and not unwrapped[theirs].isfinite().all()]
+    if odd:
+        raise WeightsError(f"{weights.name} holds values that are not finite", seen="; ".join(odd))
     filled = {ours: unwrapped.get(theirs, own[ours]).to(own[ours].dtype) for theirs, ours in expected.items()}
     network.load_state_dict(filled)
     return PublishedVPoser(network.eval().requires_grad_(False), report)
@@ -144,6 +154,7 @@ class _Inert(dict[Any, Any]):
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
+    check_torch_file(path)
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as first:
@@ -211,6 +222,10 @@ def _settings(version: str, tensors: dict[str, Tensor], path: Path | None) -> VP
         raise WeightsError("the VPoser checkpoint lacks layers", seen=f"missing {'; missing '.join(absent)}")
     num_joints = tensors[out].shape[0] // 6
     hidden = stated.get("num_neurons", tensors[first].shape[0])
+    # A tensor may declare any shape over one number; a network of that shape would have to be made.
+    largest = max(hidden, num_joints, stated.get("latentD", 0), tensors[latent].shape[1])
+    if largest > limits.MAX_LAYER_SIZE // 2:
+        raise WeightsError("the layers are larger than those of any VPoser", seen=largest)
     return VPoserSettings(
         num_joints=num_joints,
         latent=stated.get("latentD", tensors[latent].shape[1]),
@@ -226,6 +241,7 @@ def _settings(version: str, tensors: dict[str, Tensor], path: Path | None) -> VP
 def _stated_sizes(path: Path | None) -> dict[str, int]:
     if path is None:
         return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
-    found = re.findall(r"^\s*(latentD|num_neurons)\s*[:=]\s*(\d+)\s*$", text, flags=re.MULTILINE)
+    content = limits.read_bytes(path, WeightsError, limit=limits.MEGABYTE, what="a settings file")
+    text = content.decode("utf-8", errors="replace")
+    found = re.findall(r"^[ \t]*(latentD|num_neurons)[ \t]*[:=][ \t]*(\d{1,9})[ \t\r]*$", text, flags=re.MULTILINE)
     return {name: int(number) for name, number in found}
