@@ -17,7 +17,7 @@ def spans_a_person(
     """Whether the seen points spread in both directions of the picture.
 
     False where all of them lie in one place, within a few pixels of each other, or on a straight line: a person at any
-    distance and in any pose may have such an image. The spreads are the roots of the eigenvalues of the points' covariance.
+    distance and in any pose may have such an image. The spreads are roots of the eigenvalues of the points' covariance.
     """
     weights = seen.to(positions.dtype)
     count = weights.sum(-1, keepdim=True).clamp_min(1)
