@@ -238,15 +238,17 @@ _WORDS = ("body", "gender", "version", "config")
 
 def _skeleton_of(arrays: Any, body: str, name: str) -> Skeleton:
     """The skeleton whose pose blocks the file holds, each with its number of joints."""
+    present = {b.name for skeleton in _SKELETONS for b in skeleton.blocks if b.name in arrays}
     for skeleton in _SKELETONS:
         if skeleton is MANO_RIGHT or skeleton is MANO_LEFT:
             side = "left" if "left" in body.partition(":")[0] else "right"
             if not skeleton.names[0].startswith(side):
                 continue
         blocks = skeleton.blocks
-        if all(b.name in arrays and np.asarray(arrays[b.name])[0:1].size in (0, 3 * len(b)) for b in blocks):
+        # All of them and no more: without its jaw, an SMPL-X pose looks like one of SMPL+H.
+        if present == {b.name for b in blocks} and all(arrays[b.name][0:1].size in (0, 3 * len(b)) for b in blocks):
             return skeleton
-    raise _no_fits(name, f"no known set of pose blocks for the body {body}")
+    raise _no_fits(name, f"no known set of pose blocks for the body {body}: {', '.join(sorted(present))}")
 
 
 def _no_fits(name: str, seen: object) -> ModelFileError:

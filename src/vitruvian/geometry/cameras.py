@@ -16,6 +16,8 @@ from vitruvian.errors import InputError
 from vitruvian.tensors import TensorRecord
 
 MIN_DEPTH_M = 1e-3
+MAX_PIXELS = 1e9
+"""Larger sizes and focal lengths are none, and lose their last digits in float32."""
 FILM_35MM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 
 
@@ -65,7 +67,7 @@ class Camera(TensorRecord):
         if len(set(shapes.values())) > 1 or self.focal_px.shape[-1:] != (2,):
             raise InputError("the fields of the camera do not match", seen=shapes, expected="(*batch, 2) each")
         for name, value in fields.items():
-            good = value.isfinite() & ((value > 0) | (name == "center_px"))
+            good = (value.abs() <= MAX_PIXELS) & ((value > 0) | (name == "center_px"))
             if not good.all():
                 expected = "finite numbers" if name == "center_px" else "positive numbers of pixels"
                 raise InputError(f"the camera has no usable {name}", seen=value[~good][:4].tolist(), expected=expected)
@@ -129,7 +131,7 @@ def _pixels(value: float, what: str) -> float:
         number = math.nan if isinstance(value, (str, bytes, bool)) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not (math.isfinite(number) and number > 0):
+    if not 0 < number <= MAX_PIXELS:
         raise InputError(f"not a {what}", seen=repr(value), expected="a positive number of pixels")
     return number
 
