@@ -1,6 +1,7 @@
 """Small files that ask for much memory or time, and a program that measures what reading each takes.
 
-`python -m tests.bombs FOLDER` writes and reads them, each in a process of its own, and prints one line of JSON for each.
+`python -m tests.bombs FOLDER NAME ...` writes and reads those of these names, or all, each in a process of its own, and
+prints a line of JSON for each.
 """
 
 import json
@@ -26,12 +27,13 @@ def zeros(size: int) -> bytes:
 
 
 def zip_of_zeros(members: dict[str, tuple[bytes, int]]) -> bytes:
-    """A zip file whose members are some bytes, then zeros; the check sums are those of nothing."""
+    """A zip file whose members are some bytes, then zeros; check sums are right where a reader comes to see them."""
     body, directory = b"", b""
     for name, (start, size) in members.items():
         first = zlib.compressobj(9, zlib.DEFLATED, -15)
         data = first.compress(start) + first.flush(zlib.Z_FULL_FLUSH) + zeros(size)
-        fields = (20, 0, zipfile.ZIP_DEFLATED, 0, 33, 0, len(data), len(start) + size, len(name), 0)
+        check = zlib.crc32(bytes(size), zlib.crc32(start)) if size < 300 * MEGABYTE else 0
+        fields = (20, 0, zipfile.ZIP_DEFLATED, 0, 33, check, len(data), len(start) + size, len(name), 0)
         directory += struct.pack("<IH5H3I2H3H2I", 0x02014B50, 20, *fields, 0, 0, 0, 0, len(body)) + name.encode()
         body += struct.pack("<I5H3I2H", 0x04034B50, *fields) + name.encode() + data
     end = struct.pack("<I4H2IH", 0x06054B50, 0, 0, len(members), len(members), len(directory), len(body), 0)
@@ -80,7 +82,9 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
         "arrays.npz", lambda: npz_of_zeros({"v": ("<f8", (10**14,), 1000)})),
     "npz with a text of 250 MB": ("fits.npz", lambda: npz_of_zeros({"config": ("<U62500000", (), 250_000_000)})),
     "body whose numbers would grow eightfold": (
-        "MANO_RIGHT.npz", lambda: npz_of_zeros({"weights": ("|u1", (16_000_000, 16), 256_000_000)})),
+        "MANO_RIGHT.npz",
+        lambda: npz_of_zeros({
+            "v_template": ("|u1", (11_000_000, 3), 33_000_000), "weights": ("|u1", (11_000_000, 16), 176_000_000)})),
     "pickle of 15 bytes with an array of 4 GB": (
         "arrays.pkl", lambda: b"\x80\x05}\x96" + struct.pack("<Q", 2**32) + b"."),
     "pickle of 336 bytes with keys of nested tuples": (
@@ -155,10 +159,11 @@ def measure(path: Path) -> dict[str, object]:
     return {"megabytes": round((peak - before) / MEGABYTE), "seconds": time.process_time() - started, "ended": ended}
 
 
-def main(folder: str) -> None:
+def main(folder: str, *names: str) -> None:
     for module in ("bodies.loaders", "fits", "keypoints.images", "keypoints.openpose", "assets.weights"):
         __import__(f"vitruvian.{module}")
-    for name, (file, make) in BOMBS.items():
+    for name in names or BOMBS:
+        file, make = BOMBS[name]
         path = Path(folder) / file
         path.write_bytes(make())
         sys.stdout.flush()

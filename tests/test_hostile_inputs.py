@@ -164,8 +164,9 @@ def _try(reader: Callable[[random.Random, Path], None], seeds: range, folder: Pa
             read += 1
         except VitruvianError as error:
             refused += 1
-            assert len(str(error)) < 4000, seed
-            assert str(error).isprintable(), seed
+            said = str(error)
+            if len(said) > 4000 or not said.isprintable():
+                raise AssertionError(f"{reader.__name__}, seed {seed}: {said!r}") from error
         except Exception as error:
             raise AssertionError(f"{reader.__name__}, seed {seed}: {type(error).__name__}: {error}") from error
         assert time.monotonic() - started < SECONDS, seed

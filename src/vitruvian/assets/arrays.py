@@ -5,6 +5,7 @@ What a file declares is compared with what it holds, and with the budget in `ass
 
 import hashlib
 import io
+import itertools
 import math
 import struct
 import warnings
@@ -236,7 +237,7 @@ def _read_npy(stream: IO[bytes], size: int, name: str, *, objects: bool = True) 
         )
     raw = bytearray(held)
     view, filled = memoryview(raw), 0
-    for part in (start[header.size :], *iter(lambda: stream.read(limits.MEGABYTE), b"")):
+    for part in itertools.chain((start[header.size :],), iter(lambda: stream.read(limits.MEGABYTE), b"")):
         view[filled : filled + len(part)] = part
         filled += len(part)
     if filled != held:

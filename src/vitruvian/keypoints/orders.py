@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitruvian.keypoints.evidence import spans_a_person
 from vitruvian.keypoints.formats import get_format
 from vitruvian.keypoints.places import SIDES
 
@@ -72,6 +73,8 @@ def tell_order(triples: Float[Tensor, "person keypoint 3"], candidates: Sequence
     """
     lengths = {name: limb_length(triples, name) for name in candidates}
     usual = candidates[0]
+    if not _have_a_shape(triples):
+        return Order(usual, len(candidates) == 1, 1.0)
     known = {name: length for name, length in lengths.items() if length is not None}
     if len(candidates) == 1 or len(known) < len(candidates):
         return Order(usual, len(candidates) == 1, 1.0)
@@ -80,6 +83,16 @@ def tell_order(triples: Float[Tensor, "person keypoint 3"], candidates: Sequence
     if best == usual:
         return Order(usual, share <= _USUAL_IS_CLEAR, share)
     return Order(best, True, share) if share <= CLEAR[triples.shape[-2]] else Order(usual, False, share)
+
+
+def _have_a_shape(triples: Float[Tensor, "person keypoint 3"]) -> bool:
+    """Whether anybody's points are more than one place or a line, in whatever unit they are."""
+    positions = triples[..., :2].to(torch.float64)
+    seen = positions.isfinite().all(-1) & (triples[..., 2] > 0)
+    known = torch.where(seen[..., None], positions, torch.nan)
+    offset = positions - known.nanmedian(-2, keepdim=True).values
+    typical = torch.where(seen, offset.norm(dim=-1), torch.nan).nanmedian(-1, keepdim=True).values[..., None]
+    return bool(spans_a_person((offset / typical).clamp(-3, 3).nan_to_num() * 100, seen).any())
 
 
 def limb_length(triples: Float[Tensor, "person keypoint 3"], format: str) -> float | None:
