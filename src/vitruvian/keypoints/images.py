@@ -180,10 +180,15 @@ def _check_size(image: Image.Image, path: Path) -> None:
 
 
 def _check_scans(image: Image.Image, path: Path) -> None:
-    if image.format in ("JPEG", "MPO") and path.stat().st_size < limits.MAX_DECODED_BYTES:
-        scans = path.read_bytes().count(b"\xff\xda")
-        if scans > _MAX_SCANS:
-            raise _too_large(path, f"{scans} scans")
+    if image.format not in ("JPEG", "MPO"):
+        return
+    scans, before = 0, b""
+    with path.open("rb") as file:
+        for part in iter(lambda: file.read(limits.MEGABYTE), b""):
+            scans += (before + part).count(b"\xff\xda")
+            before = part[-1:]
+    if scans > _MAX_SCANS:
+        raise _too_large(path, f"{scans} scans")
 
 
 def _reduced_rgb(image: Image.Image, size: tuple[int, int]) -> Image.Image:
