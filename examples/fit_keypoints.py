@@ -21,4 +21,6 @@ def main(keypoint_file: str, width: str, height: str, out: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -47,6 +47,12 @@ def test_fit_photograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         assert image.size == (512, 600)
 
 
+@pytest.mark.parametrize("example", [path.name for path in EXAMPLES.glob("*.py")])
+def test_without_arguments_an_example_says_how_to_use_it(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=f"python examples/{example} "):
+        run(example, monkeypatch)
+
+
 def test_every_example_is_run_here() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
     for example in EXAMPLES.glob("*.py"):

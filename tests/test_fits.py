@@ -1,6 +1,7 @@
 """The record of fitted people and its file."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,3 +133,48 @@ def test_missing_entries_and_lengths_are_named(body: BodyModel, tmp_path: Path) 
     np.savez(path, **{k: v for k, v in arrays.items() if k != "body_pose"})
     with pytest.raises(ModelFileError, match="pose blocks"):
         load_fits(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "words"),
+    [
+        ("transl", lambda v: v[:, :2], r"'transl'.*\(2, 2\).*\(person, 3\)"),
+        ("cost", lambda v: v[0], r"'cost'.*shape \(\)"),
+        ("cost", lambda v: np.full(v.shape, np.nan), r"'cost' holds values that are not finite; seen: row 0"),
+        ("body_pose", lambda v: np.full(v.shape, np.inf), "'body_pose'.*not finite"),
+        ("betas", lambda v: v.astype(np.float64) + 1e300, "'betas'.*not finite"),
+        ("person", lambda v: v.astype("U3"), "'person'.*whole numbers"),
+        ("frame", lambda v: v.astype(float), "'frame'.*whole numbers"),
+        ("status", lambda v: np.array(["converged", "splendid"]), "'status'.*splendid.*iteration_limit"),
+        ("status", lambda v: np.arange(2), "'status'.*texts"),
+        ("image", lambda v: v[:, None], "'image'.*texts"),
+        ("config", lambda v: np.array(3), "'config'.*one text"),
+        ("jaw_pose", lambda v: None, "pose blocks"),
+    ],
+)
+def test_wrong_entries_are_refused_by_key_and_shape(
+    body: BodyModel, tmp_path: Path, key: str, change: Callable[[np.ndarray], np.ndarray | None], words: str
+) -> None:
+    path = fitted_people(body, 2).save(tmp_path / "fits.npz")
+    arrays = dict(np.load(path))
+    changed = change(arrays.pop(key))
+    np.savez(path, **arrays, **({} if changed is None else {key: changed}))
+    with pytest.raises(ModelFileError, match=words):
+        load_fits(path)
+
+
+def test_people_without_a_fit_may_hold_anything(body: BodyModel, tmp_path: Path) -> None:
+    fits = replace(fitted_people(body, 2), status=("converged", "failed"))
+    cost = fits.cost.clone()
+    cost[1] = torch.nan
+    loaded = load_fits(replace(fits, cost=cost).save(tmp_path / "fits.npz"))
+    assert loaded.cost.isnan().tolist() == [False, True]
+
+
+def test_printed_fits_are_short(body: BodyModel) -> None:
+    fits = replace(fitted_people(body, 3), status=("converged", "converged", "failed"))
+    assert repr(fits).startswith("Fits(3 people in 3 pictures")
+    assert "2 converged, 1 failed" in str(fits)
+    assert len(str(fits)) < 200
+    assert len(str(fits[0])) < 100
+    assert "nobody" in repr(fits[:0])

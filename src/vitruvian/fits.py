@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitruvian.assets import read_arrays
+from vitruvian.assets import border, read_plain_arrays
+from vitruvian.assets.columns import Columns
 from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.skeletons import FLAME, MANO_LEFT, MANO_RIGHT, SMPL, SMPLH, SMPLX, Skeleton
@@ -25,6 +26,7 @@ from vitruvian.tensors import BatchRecord, column, shared
 
 UNUSABLE = ("failed", "no_evidence")
 """Statuses of people who have no fit; every other status means a usable one."""
+STATUSES = ("converged", "iteration_limit", "stalled", *UNUSABLE)
 
 _SKELETONS = (SMPLX, SMPLH, SMPL, FLAME, MANO_LEFT, MANO_RIGHT)
 
@@ -41,8 +43,8 @@ PARTS = ("body", "hands", "face")
 """Parts of a person whose reprojection errors are told apart."""
 
 
-@dataclass(frozen=True, eq=False)
-class Fit(BatchRecord):
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit(TensorRecord):
     """One fitted person; the attributes are those of `Fits`, for one row."""
 
     params: BodyParams
@@ -66,8 +68,11 @@ class Fit(BatchRecord):
     def usable(self) -> bool:
         return self.status not in UNUSABLE
 
+    def __repr__(self) -> str:
+        return f"Fit({self.image}, person {self.person}: {self.status}, {float(self.reprojection_px):.1f} px)"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Fits(BatchRecord):
     """People fitted in one run, one row each; `fits[i]` is one person, slices, lists and masks give several.
 
@@ -137,6 +142,14 @@ class Fits(BatchRecord):
 
     def __len__(self) -> int:
         return len(self.status)
+
+    def __repr__(self) -> str:
+        count = {status: self.status.count(status) for status in sorted(set(self.status))}
+        usable = self.reprojection_px[self.usable.to(self.reprojection_px.device)]
+        error = f"; {float(usable.median()):.1f} px in the median" if len(usable) else ""
+        ends = ", ".join(f"{number} {status}" for status, number in count.items())
+        people, pictures = len(self), len(set(self.image))
+        return f"Fits({people} people in {pictures} pictures, body {self.family}: {ends or 'nobody'}{error})"
 
     @overload
     def __getitem__(self, index: int) -> Fit: ...
@@ -227,25 +240,29 @@ def load_fits(path: Path | str) -> Fits:
     """Read what `Fits.save` wrote.
 
     Raises:
-        ModelFileError: the file is missing, damaged, or holds no fits.
+        ModelFileError: the file is missing, damaged, or holds no fits; or an entry has another shape or type, a status
+            that is not known, or, for people who have a fit, values that are not finite. The entry is named.
     """
-    arrays = read_arrays(path)
+    with border(ModelFileError, path, what="a fits.npz written by vitruvian"):
+        return _load(path)
+
+
+def _load(path: Path | str) -> Fits:
+    arrays = read_plain_arrays(Path(path))
     name = Path(path).name
-    try:
-        tensors = {key: torch.from_numpy(np.asarray(arrays[key], dtype=np.float32)) for key in _TENSORS}
-        words = {key: np.asarray(arrays[key]) for key in (*_COLUMNS, *_SCALARS)}
-    except KeyError as error:
-        raise _no_fits(name, f"no entry {error}") from None
-    except (TypeError, ValueError) as error:
-        raise _no_fits(name, error) from None
-    count = len(tensors["cost"])
-    lengths = {key: tuple(tensors[key].shape[:1]) for key in _TENSORS}
-    lengths |= {key: tuple(words[key].shape[:1]) for key in _COLUMNS}
-    if any(length != (count,) for length in lengths.values()):
-        raise _no_fits(name, f"entries of different lengths: {lengths}")
-    body = str(words["body"])
-    skeleton = _skeleton_of(arrays, body, name)
-    blocks = {b.name: torch.from_numpy(np.asarray(arrays[b.name], dtype=np.float32)) for b in skeleton.blocks}
+    columns = Columns(arrays, name, rows_of="status")
+    words = {key: columns.word(key) for key in _WORDS}
+    columns.check_known("status", STATUSES)
+    status = tuple(columns.texts("status").tolist())
+    usable = ~np.isin(columns.texts("status"), UNUSABLE)
+
+    def tensor(key: str, shape: tuple[int | None, ...]) -> Tensor:
+        return torch.from_numpy(columns.numbers(key, shape, finite=usable))
+
+    tensors = {key: tensor(key, shape) for key, shape in _TENSORS.items()}
+    person, frame = (tuple(map(int, columns.whole(key))) for key in ("person", "frame"))
+    skeleton = _skeleton_of(arrays, words["body"], name)
+    blocks = {b.name: tensor(b.name, (3,) if len(b) == 1 else (len(b), 3)) for b in skeleton.blocks}
     params = BodyParams.from_axis_angle_blocks(
         skeleton, betas=tensors["betas"], expression=tensors["expression"], transl=tensors["transl"], **blocks
     )
@@ -254,37 +271,36 @@ def load_fits(path: Path | str) -> Fits:
         camera=Camera(tensors["focal_px"], tensors["center_px"], tensors["image_size"]),
         cost=tensors["cost"],
         reprojection_px=tensors["reprojection_px"],
-        status=tuple(map(str, words["status"])),
-        image=tuple(map(str, words["image"])),
-        person=tuple(map(int, words["person"])),
-        frame=tuple(map(int, words["frame"])),
+        status=status,
+        image=tuple(columns.texts("image").tolist()),
+        person=person,
+        frame=frame,
         skeleton=skeleton,
-        body=body,
-        gender=str(words["gender"]),
-        config=str(words["config"]),
-        version=str(words["version"]),
-        reprojection_parts_px=_parts(arrays, count, name),
-        **{key: _optional_column(arrays, key, count, name) for key in _FILLINGS},
+        body=words["body"],
+        gender=words["gender"],
+        config=words["config"],
+        version=words["version"],
+        reprojection_parts_px=_parts(columns),
+        **{key: _optional_column(columns, key) for key in _FILLINGS},  # type: ignore[arg-type]
     )
 
 
-def _parts(arrays: Any, count: int, name: str) -> Tensor | None:
+def _parts(columns: Columns) -> Tensor | None:
     keys = [f"reprojection_{part}_px" for part in PARTS]
-    if not all(key in arrays for key in keys):
+    if not all(columns.has(key) for key in keys):
         return None
-    columns = [torch.from_numpy(np.asarray(arrays[key], dtype=np.float32)) for key in keys]
-    if any(tuple(column.shape) != (count,) for column in columns):
-        raise _no_fits(name, f"{', '.join(keys)} of other lengths than cost")
-    return torch.stack(columns, dim=-1)
+    # NaN where nothing of a part was seen.
+    return torch.stack(
+        [torch.from_numpy(columns.numbers(key, (), finite=np.zeros(columns.count, dtype=bool))) for key in keys], dim=-1
+    )
 
 
-def _optional_column(arrays: Any, key: str, count: int, name: str) -> tuple[Any, ...]:
-    if key not in arrays:
+def _optional_column(columns: Columns, key: str) -> tuple[Any, ...]:
+    if not columns.has(key):
         return ()
-    values = np.asarray(arrays[key])
-    if values.shape != (count,):
-        raise _no_fits(name, f"{key} of shape {values.shape}, expected ({count},)")
-    return tuple(type(_FILLINGS[key])(value) for value in values)
+    if isinstance(_FILLINGS[key], int):
+        return tuple(map(int, columns.whole(key)))
+    return tuple(columns.texts(key).tolist())
 
 
 def _kind(filling: Any) -> type:
@@ -295,22 +311,28 @@ _FILLINGS: dict[str, Any] = {
     "picture": "", "track": NO_TRACK, "person_gender": "", "source": "", "prior": "", "verdict": "", "reason": "",
 }  # fmt: skip
 """Columns that files of earlier versions lack, with what says that nothing is known."""
-_TENSORS = ("betas", "expression", "transl", "focal_px", "center_px", "image_size", "cost", "reprojection_px")
+_TENSORS: Mapping[str, tuple[int | None, ...]] = {
+    "betas": (None,), "expression": (None,), "transl": (3,), "focal_px": (2,), "center_px": (2,), "image_size": (2,),
+    "cost": (), "reprojection_px": (),
+}  # fmt: skip
+"""Shape of the values of one person; None is any size."""
 _COLUMNS = ("image", "person", "frame", "status")
-_SCALARS = ("body", "gender", "version", "config")
+_WORDS = ("body", "gender", "version", "config")
 
 
 def _skeleton_of(arrays: Any, body: str, name: str) -> Skeleton:
     """The skeleton whose pose blocks the file holds, each with its number of joints."""
+    present = {b.name for skeleton in _SKELETONS for b in skeleton.blocks if b.name in arrays}
     for skeleton in _SKELETONS:
         if skeleton is MANO_RIGHT or skeleton is MANO_LEFT:
             side = "left" if "left" in body.partition(":")[0] else "right"
             if not skeleton.names[0].startswith(side):
                 continue
         blocks = skeleton.blocks
-        if all(b.name in arrays and np.asarray(arrays[b.name])[0:1].size in (0, 3 * len(b)) for b in blocks):
+        # All of them and no more: without its jaw, an SMPL-X pose looks like one of SMPL+H.
+        if present == {b.name for b in blocks} and all(arrays[b.name][0:1].size in (0, 3 * len(b)) for b in blocks):
             return skeleton
-    raise _no_fits(name, f"no known set of pose blocks for the body {body}")
+    raise _no_fits(name, f"no known set of pose blocks for the body {body}: {', '.join(sorted(present))}")
 
 
 def _no_fits(name: str, seen: object) -> ModelFileError:

@@ -80,8 +80,9 @@ class Glow(nn.Module):
 
     def _coupling(self, number: int) -> AdditiveCoupling:
         config = self.config
-        mask = torch.arange(config.num_features) % 2 == number % 2
-        passed = int(mask.sum())
+        # Its values are looked at while the network is made, which on the device "meta" has no values.
+        mask = torch.arange(config.num_features, device="cpu") % 2 == number % 2
+        passed = (config.num_features + 1 - number % 2) // 2
         kind = ContextResidualNet if config.coupling == "gated" else NormalizedResidualNet
         network = kind(
             passed,

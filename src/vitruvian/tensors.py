@@ -29,6 +29,11 @@ def shared(**options: Any) -> Any:
     return field(metadata={_ROLE: "shared"}, **options)
 
 
+def remarks(**options: Any) -> Any:
+    """A field of a `BatchRecord` that holds sentences about all rows; joined records have those of all parts."""
+    return field(metadata={_ROLE: "remarks"}, default=(), **options)
+
+
 @dataclass(frozen=True, eq=False)
 class TensorRecord:
     """Base of frozen dataclasses whose fields are tensors, other records, or plain metadata.
@@ -244,6 +249,8 @@ def _merge(
             if join_columns is None:
                 raise InputError("a record with columns has rows only", seen=f"{type(first).__name__}.{f.name}")
             columns[f.name] = join_columns(values)
+        elif f.metadata.get(_ROLE) == "remarks":
+            columns[f.name] = tuple(dict.fromkeys(remark for value in values for remark in value))
         elif all(_has_rows(f, value) for value in values):
             with_rows[f.name] = values
         else:

@@ -17,6 +17,7 @@ from vitruvian.bodies.catalogue import add_body, describe_body, recognise_family
 from vitruvian.bodies.families import FAMILIES, SMPLX_KEYPOINT_VERTICES
 from vitruvian.bodies.loaders import load_body, variant_of
 from vitruvian.bodies.model import BodyModel
+from vitruvian.bodies.open_body import open_body
 from vitruvian.bodies.saving import save_smplx_npz, smplx_arrays
 from vitruvian.bodies.skeletons import MANO_LEFT, MANO_RIGHT
 from vitruvian.errors import InputError, ModelFileError, OutputError, UnsafeFileError
@@ -162,7 +163,7 @@ BROKEN = {
     "faces": (broken("f", lambda a: a + 28), r"'f' holds indices out of range; seen: \d+ to \d+; .*0 to 29"),
     "quads": (broken("f", lambda a: np.c_[a, a[:, :1]]), r"'f'.*\(60, 4\).*\(F, 3\)"),
     "not a number": (broken("v_template", with_nan), r"'v_template' holds 1 values that are not finite"),
-    "not a number in directions": (broken("posedirs", with_nan), r"'posedirs' holds values that are not finite"),
+    "not a number in directions": (broken("posedirs", with_nan), r"'posedirs' holds 1 values that are not finite"),
     "text": (broken("v_template", lambda a: np.array("x")), r"'v_template' is no array of numbers"),
     "weights of two": (broken("weights", lambda a: 2 * a), r"'weights' holds rows that do not sum to one"),
     "landmark faces": (broken("lmk_faces_idx", lambda a: a + 60), r"'lmk_faces_idx' holds indices out of range"),
@@ -361,3 +362,36 @@ def test_sparse_regressors_and_chumpy_arrays_equal_plain_ones(tmp_path: Path) ->
     old = load_body("smpl", tmp_path / "old.pkl", dtype=torch.float64)
     params = random_params(plain)
     torch.testing.assert_close(old.pose(params).vertices, plain.pose(params).vertices, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "words"),
+    [
+        ("v_template", lambda v: v * np.float64(1e300), "'v_template' holds values that no body has"),
+        ("v_template", lambda v: v * np.float32("nan"), "'v_template' holds 90 values that are not finite"),
+        ("f", lambda v: [[0, 1, 2], [0, 1]], "'f' is no array of numbers"),
+        ("f", lambda v: v.astype(float) * np.inf, "'f' holds .* not finite"),
+        ("weights", lambda v: ["a", "bb"], "'weights' is no array of numbers; seen: str"),
+        ("kintree_table", lambda v: v.astype(float) * np.nan, "'kintree_table' holds"),
+    ],
+)
+def test_values_that_no_body_has_are_refused(tmp_path: Path, key: str, change: Any, words: str) -> None:
+    entries: dict[str, Any] = random_entries("mano", num_vertices=30)
+    with np.errstate(all="ignore"):
+        entries[key] = change(entries[key])
+    path = tmp_path / "MANO_RIGHT.pkl"
+    path.write_bytes(pickle.dumps(entries, protocol=2))
+    with pytest.raises(ModelFileError, match=words):
+        load_body("mano", path)
+
+
+def test_a_file_made_of_the_open_body_keeps_its_licence(tmp_path: Path) -> None:
+    path = tmp_path / "converted.npz"
+    save_smplx_npz(open_body(), path)
+    facts = describe_body(path)
+    assert facts.licence.startswith("CC0 1.0")
+    assert facts.title == "smplx layout"
+    again = load_body("smplx", path)
+    assert again.licence == open_body().licence
+    official = describe_body(official_file("smplx", random_entries("smplx", num_vertices=40), tmp_path))
+    assert "non-commercial" in official.licence

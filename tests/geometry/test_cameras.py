@@ -1,6 +1,7 @@
 """Cameras: projection against the calibration matrix, its derivative, and the laws of crop, resize and flip."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -83,3 +84,34 @@ def test_default_focal_is_the_diagonal_and_35mm_film_is_its_own_equivalent() -> 
 def test_impossible_sizes_and_focal_lengths_are_refused(width: float, height: float, focal: float | None) -> None:
     with pytest.raises(InputError):
         Camera.from_image_size(width, height, focal_px=focal)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "640", None, True, 10**400, 1e300])
+def test_what_is_no_number_of_pixels_is_refused(value: object) -> None:
+    camera = Camera.from_image_size(640, 480)
+    for make in (
+        lambda: Camera.from_image_size(value, 480),  # type: ignore[arg-type]
+        lambda: Camera.from_image_size(640, value),  # type: ignore[arg-type]
+        lambda: camera.resize(width=value, height=2),  # type: ignore[arg-type]
+        lambda: camera.crop(left=0, top=0, width=3, height=value),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InputError, match="positive number of pixels"):
+            make()
+    if value is not None:
+        with pytest.raises(InputError, match="not a focal length"):
+            Camera.from_image_size(640, 480, focal_px=value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", ["focal_px", "center_px", "image_size"])
+@pytest.mark.parametrize("value", [-1.0, 0.0, float("nan"), float("inf")])
+def test_cameras_that_users_make_are_looked_at_before_use(field: str, value: float) -> None:
+    camera = Camera.from_image_size(640, 480)
+    assert camera.validated() is camera
+    odd = replace(camera, **{field: torch.tensor([5.0, value])})
+    if field == "center_px" and value <= 0:
+        assert odd.validated() is odd  # the middle of a cropped picture may lie outside it
+    else:
+        with pytest.raises(InputError, match=f"no usable {field}"):
+            odd.validated()
+    with pytest.raises(InputError, match="do not match"):
+        replace(camera, **{field: torch.ones(3, 2)}).validated()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
-from vitruvian.errors import InputError
+from vitruvian.errors import InputError, MissingPackageError
 from vitruvian.geometry.cameras import focal_px_from_35mm
 from vitruvian.keypoints.images import (
     MAX_LOADED_PIXELS,
@@ -17,6 +17,7 @@ from vitruvian.keypoints.images import (
     image_files,
     read_image,
 )
+from vitruvian.keypoints.picture_files import folder_pictures
 
 BASE = ExifTags.Base
 
@@ -239,3 +240,53 @@ def test_pictures_of_a_folder(tmp_path: Path) -> None:
     assert [path.name for path in image_files(tmp_path)] == ["a.png", "b.JPG"]
     with pytest.raises(InputError):
         image_files(tmp_path / "missing")
+
+
+def test_files_left_out_of_a_folder_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitruvian.keypoints.picture_files.heif_is_read", lambda: False)
+    for name in ("a.png", "b.heic", "c.mp4", "d.tga", "e.txt", "f.avif"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "g.jpg").symlink_to(tmp_path / "nothing.jpg")
+    found = folder_pictures(tmp_path)
+    assert [file.name for file in found.files] == ["a.png", "f.avif"]
+    assert {skipped.path.name: skipped.reason.split()[1] for skipped in found.skipped} == {
+        "b.heic": "HEIF", "c.mp4": "video;", "d.tga": "format", "g.jpg": "link",
+    }  # fmt: skip
+    with pytest.raises(MissingPackageError, match="vitruvian\\[heif\\]"):
+        read_image(tmp_path / "b.heic")
+
+
+@pytest.mark.parametrize("mode", ["P", "I;16", "F", "RGBA", "L"])
+def test_strips_of_a_large_picture_are_those_of_the_whole(
+    tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 255, (90, 70, 3), dtype=np.uint8)
+    image = Image.fromarray(values).convert("L" if mode in ("I;16", "F") else mode)
+    if mode in ("I;16", "F"):
+        image = Image.fromarray(np.asarray(image).astype(np.uint16 if mode == "I;16" else np.float32) * 200)
+    options = {"transparency": 3} if mode == "P" else {}
+    path = tmp_path / ("a.tif" if mode == "F" else "a.png")
+    image.save(path, **options)
+    monkeypatch.setattr("vitruvian.keypoints.images.MAX_LOADED_PIXELS", 30 * 25)
+    whole = read_image(path)
+    monkeypatch.setattr("vitruvian.keypoints.images._STRIP_PIXELS", 70 * 7)
+    strips = read_image(path)
+    assert strips.pixels.shape == whole.pixels.shape
+    assert strips.image_size == (70, 90)
+    assert np.abs(strips.pixels.astype(int) - whole.pixels).max() <= 2
+
+
+def test_pictures_that_come_in_endless_passes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(gradient()).save(path, progressive=True)
+    data = path.read_bytes()
+    scan = data[data.index(b"\xff\xda") : data.index(b"\xff\xda") + 30]
+    path.write_bytes(data[:-2] + scan * 200 + data[-2:])
+    with pytest.raises(InputError, match="scans"):
+        read_image(path)
+
+
+def test_a_focal_length_of_zero_is_not_ignored() -> None:
+    with pytest.raises(InputError, match="focal length"):
+        Photograph.from_array(gradient(), focal_px=50.0).camera(focal_px=0)

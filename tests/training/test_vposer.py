@@ -87,13 +87,13 @@ def test_an_interrupted_run_goes_on_where_it_was(archives: Path, tmp_path: Path)
 def test_weights_that_are_no_vposer_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    with pytest.raises(WeightsError, match="not found"):
+    with pytest.raises(WeightsError, match="missing"):
         read_vposer(tmp_path / "none.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match="settings"):
         read_vposer(tmp_path / "a.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "b.safetensors", metadata={"settings": "{}"})
-    with pytest.raises(WeightsError, match=r"missing encoder\.0\.weight.*unexpected a"):
+    with pytest.raises(WeightsError, match=r"missing encoder\.0\.weight.* more"):
         read_vposer(tmp_path / "b.safetensors")
 
 

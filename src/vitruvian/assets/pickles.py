@@ -2,27 +2,30 @@
 
 A pickle is a program: it names callables and calls them. Here every name is looked up in a fixed table of stand-ins
 that only record what they are given; no module is imported and no callable of NumPy, SciPy, chumpy or Python is ever
-reached. When the stream has ended, `rebuild` turns the records into arrays and checks every length.
+reached. When the stream has ended, the records are turned into arrays and every length is checked. The program is
+metered while it runs: its steps, the lengths that it declares, its numbers and its keys have limits.
 """
 
-import math
+import io
 import pickle
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from vitruvian.errors import ModelFileError, UnsafeFileError
-
-MAX_ELEMENTS = 2**30
-"""Most elements that a sparse matrix of a file may have when written out densely."""
+from vitruvian.assets import limits
+from vitruvian.assets.pickle_records import ALLOWED, Chumpy, Dictionary, Keys, Rebuilder, Record
+from vitruvian.errors import ModelFileError, UnsafeFileError, VitruvianError
 
 _REBUILD_ERRORS = (TypeError, ValueError, IndexError, OverflowError, RecursionError, MemoryError)
+_SMALL = 4096
+"""Bytes that may be asked for beyond the end: asking costs nothing."""
+_CHUMPY_MODULES = ("chumpy", "chumpy.ch", "chumpy.ch_ops", "chumpy.reordering")
 
 
-def read_pickle(data: bytes, *, name: str = "the file") -> Any:
+def read_pickle(source: bytes | BinaryIO, *, name: str = "the file") -> Any:
     """Read a pickle of dictionaries, lists, numbers, strings, NumPy arrays, chumpy arrays and SciPy sparse matrices.
 
     Strings of Python 2 are read as Latin-1. A dictionary at the top is returned as a mapping that rebuilds each value
@@ -30,10 +33,10 @@ def read_pickle(data: bytes, *, name: str = "the file") -> Any:
 
     Raises:
         UnsafeFileError: the pickle names anything outside the allow-list; nothing has been executed.
-        ModelFileError: the pickle is truncated or damaged.
+        ModelFileError: the pickle is truncated or damaged, or asks for more than `assets/limits.py` allows.
     """
     try:
-        value = _InertUnpickler(BytesIO(data), encoding="latin1").load()
+        value = _InertUnpickler(_Stream(io.BytesIO(source) if isinstance(source, bytes) else source)).load()
     except UnsafeFileError as error:
         raise _refused(name, error.seen) from None
     except Exception as error:
@@ -41,9 +44,43 @@ def read_pickle(data: bytes, *, name: str = "the file") -> Any:
     if isinstance(value, dict):
         return LazyEntries(value, name)
     try:
-        return rebuild(value)
+        return Rebuilder().rebuild(value)
     except _REBUILD_ERRORS as error:
         raise ModelFileError(f"{name} cannot be rebuilt", seen=error) from None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a pickle says when every name in it is a stand-in."""
+
+    value: Any
+    references: tuple[Any, ...]
+    """To objects outside the pickle."""
+
+
+def check_pickle(stream: BinaryIO, *, error: type[VitruvianError], name: str) -> Trial:
+    """Run the pickle at the stream's position with nothing but stand-ins, as a trial of its size.
+
+    For files that another reader will open, which has no limits of its own: whatever the pickle names is a stand-in
+    here, so this says nothing about what the other reader would execute. The stream is left after the pickle.
+
+    Raises:
+        error: the pickle is damaged, or asks for more than `assets/limits.py` allows.
+    """
+    unpickler = _TrialUnpickler(_Stream(stream))
+    try:
+        return Trial(unpickler.load(), tuple(unpickler.references))
+    except Exception as reason:
+        raise error(f"{name} holds no readable pickle", seen=f"{type(reason).__name__}: {reason}") from None
+
+
+def _refused(name: str, seen: object) -> UnsafeFileError:
+    return UnsafeFileError(
+        f"{name} asks for something that is no array, and was not executed",
+        seen=seen,
+        expected="NumPy arrays, chumpy arrays and SciPy sparse matrices only",
+        hint="do not trust this file; get the model again from its official page",
+    )
 
 
 class LazyEntries(Mapping[str, Any]):
@@ -56,7 +93,7 @@ class LazyEntries(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         value = self._entries[key]
         try:
-            return rebuild(value)
+            return Rebuilder().rebuild(value)
         except _REBUILD_ERRORS as error:
             raise ModelFileError(f"{self._name}: the entry '{key}' cannot be rebuilt", seen=error) from None
 
@@ -67,136 +104,50 @@ class LazyEntries(Mapping[str, Any]):
         return len(self._entries)
 
 
-class _Record:
-    """A stand-in for an object: keeps what it is given, does nothing."""
+class _Stream:
+    """A stream that is asked for no more than it has: to ask is to allocate."""
 
-    __slots__ = ("args", "state")
-    kind: ClassVar[str] = "object"
-    args: tuple[Any, ...]
-    state: Any
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        position = stream.tell()
+        self._end = stream.seek(0, io.SEEK_END)
+        stream.seek(position)
+        self.readline = stream.readline
 
-    def __new__(cls, *args: Any) -> Self:
-        self = object.__new__(cls)
-        self.args, self.state = args, None
-        return self
-
-    def __init__(self, *args: Any) -> None:
-        """Takes what `__new__` has kept."""
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
+    def read(self, size: int) -> bytes:
+        if size > _SMALL and size > self._end - self._stream.tell():
+            raise EOFError(f"{size:,} bytes are declared beyond the end")
+        return self._stream.read(size)
 
 
-class _Array(_Record):
-    kind = "array"
+class _Steps(dict[int, Callable[..., None]]):
+    """The table of a pickle's instructions, which counts how often it is asked."""
+
+    left = limits.MAX_PICKLE_STEPS
+
+    def __getitem__(self, code: int) -> Callable[..., None]:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError(f"more than {limits.MAX_PICKLE_STEPS:,} steps")
+        return super().__getitem__(code)
 
 
-class _Dtype(_Record):
-    kind = "dtype"
+_PythonUnpickler: Any = pickle._Unpickler  # its attributes are known to no type checker
 
 
-class _Scalar(_Record):
-    kind = "scalar"
-
-
-class _Buffer(_Record):
-    kind = "buffer"
-
-
-class _Sequence(_Record):
-    kind = "sequence"
-
-
-class _Text(_Record):
-    kind = "text"
-
-
-class _Dictionary(_Record):
-    """Of the pairs it is made of, or of those that are set later."""
-
-    kind = "dictionary"
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.args = ([*(self.args[0] if self.args else ()), (key, value)],)
-
-
-class _PlainObject(_Record):
-    kind = "object"
-
-
-class _Chumpy(_Record):
-    kind = "chumpy"
-
-
-class _Compressed(_Record):
-    """A csr or csc matrix; `by_column` tells which."""
-
-    kind = "compressed"
-    by_column: ClassVar[bool] = False
-
-
-class _CompressedByColumn(_Compressed):
-    by_column = True
-
-
-class _Coordinates(_Record):
-    kind = "coordinates"
-
-
-class _Reconstructor(_Record):
-    """`copy_reg._reconstructor(cls, base, state)`: makes a stand-in of a stand-in class."""
-
-    def __new__(cls, *args: Any) -> "_Record":  # type: ignore[misc]
-        if not args or not isinstance(args[0], type) or not issubclass(args[0], _Record):
-            raise UnsafeFileError("refused", seen="copy_reg._reconstructor of something else than an array")
-        return args[0]()
-
-
-def _numpy_names() -> dict[tuple[str, str], type[_Record]]:
-    table: dict[tuple[str, str], type[_Record]] = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _Dtype}
-    for core in ("numpy.core", "numpy._core"):
-        table[f"{core}.multiarray", "_reconstruct"] = _Array
-        table[f"{core}.multiarray", "scalar"] = _Scalar
-        table[f"{core}.numeric", "_frombuffer"] = _Buffer
-    return table
-
-
-def _scipy_names() -> dict[tuple[str, str], type[_Record]]:
-    kinds = {"csc": _CompressedByColumn, "csr": _Compressed, "coo": _Coordinates}
-    return {
-        (module, f"{form}_{noun}"): record
-        for form, record in kinds.items()
-        for module in ("scipy.sparse", f"scipy.sparse.{form}", f"scipy.sparse._{form}")
-        for noun in ("matrix", "array")
-    }
-
-
-def _python_names() -> dict[tuple[str, str], type[_Record]]:
-    table: dict[tuple[str, str], type[_Record]] = {
-        ("_codecs", "encode"): _Text,
-        ("copy_reg", "_reconstructor"): _Reconstructor,
-        ("copyreg", "_reconstructor"): _Reconstructor,
-        ("collections", "OrderedDict"): _Dictionary,
-    }
-    for module in ("__builtin__", "builtins"):
-        table[module, "object"] = _PlainObject
-        for noun in ("set", "frozenset", "bytes", "bytearray"):
-            table[module, noun] = _Sequence
-    return table
-
-
-_ALLOWED: Mapping[tuple[str, str], type[_Record]] = {**_numpy_names(), **_scipy_names(), **_python_names()}
-_CHUMPY_MODULES = ("chumpy", "chumpy.ch", "chumpy.ch_ops", "chumpy.reordering")
-
-
-class _InertUnpickler(pickle._Unpickler):
+class _InertUnpickler(_PythonUnpickler):  # type: ignore[misc]
     """The unpickler written in Python: unlike the one in C, all its ways to an object can be closed."""
 
-    def find_class(self, module: str, name: str) -> type[_Record]:
+    def __init__(self, stream: _Stream) -> None:
+        super().__init__(stream, encoding="latin1")
+        self.dispatch = _Steps({**_PythonUnpickler.dispatch, **_METERED})
+        self.keys = Keys()
+
+    def find_class(self, module: str, name: str) -> type[Record]:
         if module in _CHUMPY_MODULES and name.isidentifier() and name[0].isupper():
-            return _Chumpy
+            return Chumpy
         try:
-            return _ALLOWED[module, name]
+            return ALLOWED[module, name]
         except KeyError:
             raise UnsafeFileError("refused", seen=f"{module}.{name}") from None
 
@@ -207,210 +158,119 @@ class _InertUnpickler(pickle._Unpickler):
         raise UnsafeFileError("refused", seen="a reference to an object outside the file")
 
 
-def _refused(name: str, seen: object) -> UnsafeFileError:
-    return UnsafeFileError(
-        f"{name} asks for something that is no array, and was not executed",
-        seen=seen,
-        expected="NumPy arrays, chumpy arrays and SciPy sparse matrices only",
-        hint="do not trust this file; get the model again from its official page",
-    )
+class _TrialUnpickler(_InertUnpickler):
+    """Takes every name for a stand-in, and keeps every reference to the outside."""
+
+    def __init__(self, stream: _Stream) -> None:
+        super().__init__(stream)
+        self.references: list[Any] = []
+
+    def find_class(self, module: str, name: str) -> type[Record]:
+        return Dictionary
+
+    def persistent_load(self, pid: Any) -> Any:
+        self.references.append(pid)
+        return Record(pid)
 
 
-def rebuild(value: Any, depth: int = 0) -> Any:
-    """Turn inert records, and the containers that hold them, into arrays and plain Python values.
-
-    Raises ValueError, TypeError or IndexError where a record does not fit together.
-    """
-    if depth > 32:
-        raise ValueError("nested too deeply")
-    if isinstance(value, _Record):
-        return _REBUILDERS[value.kind](value, depth)
-    if isinstance(value, dict):
-        return {rebuild(key, depth + 1): rebuild(entry, depth + 1) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(rebuild(entry, depth + 1) for entry in value)
-    return value
+def _frame(self: _InertUnpickler) -> None:
+    """Frames only tell how much to read ahead."""
+    self.read(8)
 
 
-def _array(record: _Record, depth: int) -> Any:
-    if not isinstance(record.state, tuple) or len(record.state) != 5:
-        raise ValueError("an array without its data")
-    _, shape, dtype_record, by_column, raw = record.state
-    return _filled(shape, dtype_record, raw, bool(by_column), depth)
+def _text(length_bytes: int) -> Callable[[_InertUnpickler], None]:
+    def load(self: _InertUnpickler) -> None:
+        raw = self.read(int.from_bytes(self.read(length_bytes), "little"))
+        # A long text is the data of an array, one byte a character; one character above 255 would make it four.
+        if len(raw) > limits.MEGABYTE and int(np.frombuffer(raw, np.uint8).max()) > 0xC3:
+            raise ValueError(f"a text of {len(raw):,} bytes that is no data")
+        self.append(str(raw, "utf-8", "surrogatepass"))
+
+    return load
 
 
-def _buffer(record: _Record, depth: int) -> Any:
-    raw, dtype_record, shape, order = record.args
-    return _filled(shape, dtype_record, raw, order == "F", depth)
+def _escaped_text(self: _InertUnpickler) -> None:
+    raw = self.readline()[:-1]
+    if len(raw) > limits.MEGABYTE:
+        raise ValueError(f"a text of {len(raw):,} bytes that is no data")
+    self.append(str(raw, "raw-unicode-escape"))
 
 
-def _filled(shape: Any, dtype_record: Any, raw: Any, by_column: bool, depth: int) -> Any:
-    shape = tuple(int(size) for size in shape)
-    code = _dtype_code(dtype_record)
-    order: Literal["C", "F"] = "F" if by_column else "C"
-    if code == "O":
-        if not isinstance(raw, list) or len(raw) != math.prod(shape):
-            raise ValueError(f"{len(raw)} objects for an array of shape {shape}")
-        objects = np.empty(len(raw), dtype=object)
-        for row, entry in enumerate(raw):
-            objects[row] = rebuild(entry, depth + 1)
-        return _numbers_if_possible(objects.reshape(shape, order=order))
-    dtype = np.dtype(code)
-    raw = _bytes(raw, depth)
-    if any(size < 0 for size in shape) or len(raw) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{len(raw)} bytes for an array of shape {shape} and type {dtype}")
-    return np.frombuffer(raw, dtype=dtype).reshape(shape, order=order).copy()
+def _byte_array(self: _InertUnpickler) -> None:
+    (length,) = struct.unpack("<Q", self.read(8))
+    self.append(bytearray(self.read(length)))
 
 
-def _numbers_if_possible(objects: np.ndarray) -> Any:
-    """An object array of equal numeric arrays or of numbers as one numeric array; others unchanged."""
-    if objects.ndim == 0 or not objects.size:
-        return objects
-    if not all(isinstance(entry, (np.ndarray, np.number, int, float, list)) for entry in objects.flat):
-        return objects
-    try:
-        joined = np.array(objects.tolist())
-    except ValueError:
-        return objects
-    return joined if joined.dtype.kind in "fiub" else objects
+def _integer(code: bytes) -> Callable[[_InertUnpickler], None]:
+    load = pickle._Unpickler.dispatch[code[0]]
+
+    def load_checked(self: _InertUnpickler) -> None:
+        load(self)
+        if self.stack[-1].bit_length() > 8 * limits.MAX_INTEGER_BYTES:
+            raise ValueError(f"a whole number of {self.stack[-1].bit_length()} bits")
+
+    return load_checked
 
 
-def _dtype_code(record: Any) -> str:
-    if not isinstance(record, _Dtype) or not record.args or not isinstance(record.args[0], str):
-        raise ValueError("an array whose type is not a dtype")
-    code, byte_order = record.args[0], "="
-    state = record.state
-    if state is not None:
-        if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
-            raise ValueError(f"array of records, type {code}")
-        byte_order = state[1]
-    if code in ("O", "O4", "O8", "|O"):
-        return "O"
-    dtype = np.dtype(code)
-    if dtype.kind not in "biufcSU":
-        raise ValueError(f"array of type {code}")
-    return dtype.newbyteorder(">").str if byte_order == ">" else dtype.str
+def _memo(self: _InertUnpickler) -> None:
+    number = int(self.readline()[:-1])
+    if not 0 <= number < limits.MAX_PICKLE_STEPS:  # chosen numbers can all collide
+        raise ValueError(f"the memo number {number}")
+    self.memo[number] = self.stack[-1]
 
 
-def _bytes(raw: Any, depth: int) -> bytes:
-    raw = rebuild(raw, depth + 1)
-    if isinstance(raw, str):
-        return raw.encode("latin1")
-    if isinstance(raw, (bytes, bytearray, pickle.PickleBuffer)):
-        return bytes(raw)
-    raise TypeError(f"array data of type {type(raw).__name__}")
+def _set_item(self: _InertUnpickler) -> None:
+    value, key = self.stack.pop(), self.stack.pop()
+    _fill(self, [key, value])
 
 
-def _scalar(record: _Record, depth: int) -> Any:
-    dtype_record, *raw = record.args
-    code = _dtype_code(dtype_record)
-    if code == "O":
-        return rebuild(raw[0], depth + 1) if raw else None
-    return np.frombuffer(_bytes(raw[0], depth), dtype=np.dtype(code), count=1)[0] if raw else np.dtype(code).type()
+def _set_items(self: _InertUnpickler) -> None:
+    _fill(self, self.pop_mark())
 
 
-def _text(record: _Record, depth: int) -> bytes:
-    text, *encoding = record.args
-    if not isinstance(text, str) or encoding not in ([], ["latin1"], ["latin-1"]):
-        raise ValueError(f"text in the encoding {encoding}")
-    return text.encode("latin1")
+def _dictionary(self: _InertUnpickler) -> None:
+    items = self.pop_mark()
+    self.append({})
+    _fill(self, items)
 
 
-def _sequence(record: _Record, depth: int) -> Any:
-    if not record.args:
-        return b""
-    return rebuild(record.args[0], depth + 1)
+def _fill(self: _InertUnpickler, items: list[Any]) -> None:
+    target = self.stack[-1]
+    if not isinstance(target, (dict, Record)):
+        raise TypeError(f"items for a {type(target).__name__}")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        target[key if isinstance(key, Record) else self.keys.check(key)] = value
 
 
-def _dictionary(record: _Record, depth: int) -> dict[Any, Any]:
-    return dict(rebuild(list(record.args[0]), depth + 1)) if record.args else {}
+def _add_items(self: _InertUnpickler) -> None:
+    items = self.pop_mark()
+    target = self.stack[-1]
+    if not isinstance(target, set):
+        raise TypeError(f"members for a {type(target).__name__}")
+    target.update(item if isinstance(item, Record) else self.keys.check(item) for item in items)
 
 
-def _object(record: _Record, depth: int) -> None:
-    return None
+def _frozen_set(self: _InertUnpickler) -> None:
+    items = self.pop_mark()
+    self.append(frozenset(item if isinstance(item, Record) else self.keys.check(item) for item in items))
 
 
-def _chumpy(record: _Record, depth: int) -> Any:
-    """A chumpy variable holds its array in `x`; a selection `a.ravel()[idxs]` of another one keeps both."""
-    state = record.state
-    if not isinstance(state, dict):
-        raise ValueError("a chumpy object without its data")
-    if "x" in state:
-        return np.asarray(rebuild(state["x"], depth + 1))
-    if "a" in state and "idxs" in state:
-        source = np.asarray(rebuild(state["a"], depth + 1)).ravel()
-        chosen = source[np.asarray(rebuild(state["idxs"], depth + 1)).astype(np.int64)]
-        shape = state.get("preferred_shape")
-        return chosen if shape is None else chosen.reshape(tuple(int(size) for size in rebuild(shape, depth + 1)))
-    raise ValueError(f"a chumpy expression with {sorted(map(str, state))}")
-
-
-@dataclass(frozen=True)
-class _SparseState:
-    shape: tuple[int, int]
-    data: np.ndarray
-    entries: dict[str, Any]
-
-    @staticmethod
-    def of(record: _Record, depth: int, names: tuple[str, ...]) -> "_SparseState":
-        state = record.state
-        if isinstance(state, tuple) and len(state) == 2 and isinstance(state[0], dict):
-            state = state[0]
-        if not isinstance(state, dict):
-            raise ValueError("a sparse matrix without its data")
-        entries = {name: rebuild(state[name], depth + 1) for name in ("data", *names) if name in state}
-        rows, columns = (int(size) for size in rebuild(state.get("_shape", state.get("shape")), depth + 1))
-        if rows < 0 or columns < 0 or rows * columns > MAX_ELEMENTS:
-            raise ValueError(f"a sparse matrix of shape {(rows, columns)}")
-        missing = [name for name in ("data", *names) if name not in entries]
-        if missing:
-            raise ValueError(f"a sparse matrix without {', '.join(missing)}")
-        return _SparseState((rows, columns), np.asarray(entries["data"]), entries)
-
-    def dense(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        if not len(self.data) == len(rows) == len(columns):
-            raise ValueError("a sparse matrix whose indices and data differ in length")
-        for index, size in ((rows, self.shape[0]), (columns, self.shape[1])):
-            if len(index) and (index.min() < 0 or index.max() >= size):
-                raise ValueError("a sparse matrix with an index outside its shape")
-        out = np.zeros(self.shape, dtype=self.data.dtype)
-        np.add.at(out, (rows, columns), self.data)
-        return out
-
-
-def _compressed(record: _Record, depth: int) -> np.ndarray:
-    assert isinstance(record, _Compressed)
-    sparse = _SparseState.of(record, depth, ("indices", "indptr"))
-    indices, pointers = (np.asarray(sparse.entries[name]).astype(np.int64) for name in ("indices", "indptr"))
-    lines = sparse.shape[1 if record.by_column else 0]
-    counts = np.diff(pointers)
-    if len(pointers) != lines + 1 or pointers[0] != 0 or (counts < 0).any() or pointers[-1] != len(indices):
-        raise ValueError("a sparse matrix whose pointers do not fit its shape")
-    major = np.repeat(np.arange(lines), counts)
-    return sparse.dense(indices, major) if record.by_column else sparse.dense(major, indices)
-
-
-def _coordinates(record: _Record, depth: int) -> np.ndarray:
-    state = record.state
-    if isinstance(state, dict) and "coords" in state:
-        sparse = _SparseState.of(record, depth, ("coords",))
-        rows, columns = sparse.entries["coords"]
-    else:
-        sparse = _SparseState.of(record, depth, ("row", "col"))
-        rows, columns = sparse.entries["row"], sparse.entries["col"]
-    return sparse.dense(np.asarray(rows).astype(np.int64), np.asarray(columns).astype(np.int64))
-
-
-_REBUILDERS = {
-    "array": _array,
-    "buffer": _buffer,
-    "scalar": _scalar,
-    "dtype": lambda record, depth: _dtype_code(record),
-    "text": _text,
-    "sequence": _sequence,
-    "dictionary": _dictionary,
-    "object": _object,
-    "chumpy": _chumpy,
-    "compressed": _compressed,
-    "coordinates": _coordinates,
+_METERED: Mapping[int, Callable[[_InertUnpickler], None]] = {
+    pickle.FRAME[0]: _frame,
+    pickle.UNICODE[0]: _escaped_text,
+    pickle.SHORT_BINUNICODE[0]: _text(1),
+    pickle.BINUNICODE[0]: _text(4),
+    pickle.BINUNICODE8[0]: _text(8),
+    pickle.BYTEARRAY8[0]: _byte_array,
+    pickle.LONG1[0]: _integer(pickle.LONG1),
+    pickle.LONG4[0]: _integer(pickle.LONG4),
+    pickle.LONG[0]: _integer(pickle.LONG),
+    pickle.INT[0]: _integer(pickle.INT),
+    pickle.PUT[0]: _memo,
+    pickle.SETITEM[0]: _set_item,
+    pickle.SETITEMS[0]: _set_items,
+    pickle.DICT[0]: _dictionary,
+    pickle.ADDITEMS[0]: _add_items,
+    pickle.FROZENSET[0]: _frozen_set,
 }
+"""Instructions that could allocate or compare without limit, replaced."""

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from vitruvian.assets import limits
 from vitruvian.errors import ModelFileError, OutputError
 
 _INDEX = "bodies.json"
@@ -50,12 +51,14 @@ def added_files() -> tuple[AddedFile, ...]:
     if not index.is_file():
         return ()
     try:
-        entries = json.loads(index.read_text(encoding="utf-8"))
+        content = limits.read_bytes(index, ModelFileError, limit=limits.MEGABYTE, what="a list of files")
         return tuple(
-            AddedFile(entry["family"], entry["variant"], index.parent / entry["path"], entry["digest"])
-            for entry in entries
+            AddedFile(
+                str(entry["family"]), str(entry["variant"]), index.parent / str(entry["path"]), str(entry["digest"])
+            )
+            for entry in json.loads(content)
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ModelFileError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(
             f"the registry of body models {index} is damaged",
             seen=error,

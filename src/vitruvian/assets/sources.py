@@ -28,6 +28,9 @@ class ModelSource:
         )
 
 
+OPEN_BODY_LICENCE = "CC0 1.0 (public domain): the open body of vitruvian, learnt from MakeHuman data"
+"""Of the files of the open body, and of every file that is made of them."""
+
 _MPI = "non-commercial research, from the Max Planck Society"
 
 SOURCES: Mapping[str, ModelSource] = {

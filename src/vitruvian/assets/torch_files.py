@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from vitruvian.assets.torch_trial import check_torch_file
 from vitruvian.errors import UnsafeFileError, WeightsError
 
 _INERT_MODULES = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "dotmap", "argparse.", "yacs.")
@@ -34,6 +35,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         WeightsError: the file is no checkpoint that can be read, or holds no state dict.
         UnsafeFileError: the file names code of any other kind.
     """
+    check_torch_file(path)
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as first:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitruvian.assets import SOURCES, read_arrays, register
+from vitruvian.assets import SOURCES, border, read_arrays, register
 from vitruvian.bodies.families import FAMILIES
 from vitruvian.bodies.file_entries import family_of
 from vitruvian.bodies.loaders import FLAME_LANDMARK_FILES, load_body, variant_of
 from vitruvian.bodies.model import BodyModel
+from vitruvian.bodies.saving import licence_of
 from vitruvian.errors import InputError, ModelFileError
 
 
@@ -79,10 +80,10 @@ def describe_body(body: BodyModel | Path | str) -> BodyDescription:
     hands = body.hands
     return BodyDescription(
         family=body.family,
-        title=source.title if source else body.family,
+        title=source.title if source and not body.licence else f"{body.family} layout" if source else body.family,
         variant=body.skeleton.names[0].split("_")[0] if body.family == "mano" else body.gender,
         file=file,
-        licence=f"{source.licence}; {source.site}" if source else "",
+        licence=licence_of(body),
         digest=body.digest,
         num_vertices=body.num_vertices,
         num_faces=len(body.faces),
@@ -106,8 +107,9 @@ def recognise_family(path: Path | str) -> str:
         ModelFileError: the file is missing, truncated or of no known family.
     """
     path = Path(path)
-    entries = read_arrays(path)
-    family = family_of(entries)
+    with border(ModelFileError, path, what="a body model"):
+        entries = read_arrays(path)
+        family = family_of(entries)
     if family is None:
         raise ModelFileError(
             f"{path.name} is no body model of a known family",

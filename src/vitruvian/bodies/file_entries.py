@@ -5,11 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from vitruvian.assets import numeric_array
 from vitruvian.bodies.families import FAMILIES, Family
 from vitruvian.bodies.skeletons import Skeleton
 from vitruvian.errors import ModelFileError
 
 Shape = tuple[int | str, ...]
+
+MAX_VALUE = 1e6
+"""Largest magnitude in a body: everything is in metres, metres per coefficient, or a share."""
+MAX_TEXT = 4000
 
 
 class FileEntries(Mapping[str, Any]):
@@ -46,12 +51,7 @@ class FileEntries(Mapping[str, Any]):
         array = self._numbers(key)
         if not _fits(array.shape, shape):
             raise self._wrong_shape(key, array.shape, shape)
-        if not np.isfinite(array).all():
-            raise ModelFileError(
-                f"{self.name}: '{key}' holds {np.sum(~np.isfinite(array))} values that are not finite",
-                hint="copy or download the file again",
-            )
-        return array.astype(np.float64)
+        return self._checked(key, array)
 
     def shares(self, key: str, shape: Shape) -> np.ndarray:
         """An array whose rows sum to one but for rounding; the rounding is taken away, so that a shift moves all."""
@@ -69,7 +69,7 @@ class FileEntries(Mapping[str, Any]):
         array = self._numbers(key)
         if not _fits(array.shape, shape):
             raise self._wrong_shape(key, array.shape, shape)
-        whole = array.astype(np.int64)
+        whole = self._checked(key, array, limit=float(2**52)).astype(np.int64)
         if (whole != array).any() or whole.min(initial=0) < 0 or whole.max(initial=0) >= stop:
             raise ModelFileError(
                 f"{self.name}: '{key}' holds indices out of range",
@@ -87,16 +87,25 @@ class FileEntries(Mapping[str, Any]):
         shape: Shape = (num_vertices, 3, "K" if count is None else count)
         if not _fits(array.shape, shape):
             raise self._wrong_shape(key, array.shape, shape)
-        if not np.isfinite(array).all():
-            raise ModelFileError(f"{self.name}: '{key}' holds values that are not finite")
-        return array.astype(np.float64)
+        return self._checked(key, array)
+
+    def count(self, key: str, default: int) -> int:
+        """A single whole number, or the default where the file does not have it."""
+        return int(self.indices(key, (), 2**31)) if key in self else default
+
+    def text(self, key: str) -> str:
+        """A short text, empty where the file does not have it."""
+        value = np.asarray(self[key]) if key in self else np.array("")
+        if value.dtype.kind != "U" or value.ndim or value.nbytes > 4 * MAX_TEXT:
+            raise ModelFileError(f"{self.name}: '{key}' is no text", seen=f"{value.dtype} of shape {value.shape}")
+        return str(value)
 
     def check_tree(self, skeleton: Skeleton) -> None:
         """Compare `kintree_table` (root stored as −1 or 2³² − 1) with the family's tree."""
         table = self._numbers("kintree_table")
         if not _fits(table.shape, (2, len(skeleton))):
             raise self._wrong_shape("kintree_table", table.shape, (2, len(skeleton)))
-        parents = table[0].astype(np.int64)
+        parents = self._checked("kintree_table", table[0], limit=float(2**52)).astype(np.int64)
         parents[parents >= 2**31] = -1
         if tuple(parents.tolist()) != skeleton.parents:
             raise ModelFileError(
@@ -106,12 +115,32 @@ class FileEntries(Mapping[str, Any]):
             )
 
     def _numbers(self, key: str) -> np.ndarray:
-        array = np.asarray(self[key])
+        value = self[key]
+        try:
+            array = numeric_array(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ModelFileError(f"{self.name}: '{key}' is no array of numbers", seen=error) from None
         if array.dtype.kind not in "biuf":
             raise ModelFileError(
                 f"{self.name}: '{key}' is no array of numbers", seen=f"{array.dtype} of shape {array.shape}"
             )
         return array
+
+    def _checked(self, key: str, array: np.ndarray, *, limit: float = MAX_VALUE) -> np.ndarray:
+        """As float64; refuses values that are not finite, or larger than any in a body."""
+        values = array.astype(np.float64, copy=False)
+        odd = ~np.isfinite(values)
+        if odd.any():
+            raise ModelFileError(
+                f"{self.name}: '{key}' holds {np.sum(odd)} values that are not finite",
+                hint="copy or download the file again",
+            )
+        largest = max(float(values.max(initial=0)), -float(values.min(initial=0)))
+        if largest > limit:
+            raise ModelFileError(
+                f"{self.name}: '{key}' holds values that no body has", seen=largest, expected=f"at most {limit:g}"
+            )
+        return values
 
     def _wrong_shape(self, key: str, seen: tuple[int, ...], expected: Shape) -> ModelFileError:
         return ModelFileError(
@@ -133,7 +162,10 @@ def family_of(entries: Mapping[str, Any]) -> Family | None:
     """The family that the number of joints in `weights` tells; None where it is none of them."""
     if "weights" not in entries:
         return None
-    shape = np.shape(entries["weights"])
+    try:
+        shape = numeric_array(entries["weights"]).shape
+    except (TypeError, ValueError, OverflowError):
+        return None
     for family in FAMILIES.values():
         if len(shape) == 2 and shape[1] == len(family.skeleton):
             return family

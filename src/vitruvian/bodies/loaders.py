@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vitruvian.assets import SOURCES, file_digest, find_added, read_arrays
+from vitruvian.assets import SOURCES, border, file_digest, find_added, read_arrays
 from vitruvian.bodies.correctives import PoseCorrectives
 from vitruvian.bodies.families import FAMILIES, GENDERS, MANO_SKELETONS, NUM_SHAPE_BEFORE_EXPRESSION, SIDES, Family
 from vitruvian.bodies.file_entries import FileEntries
@@ -65,18 +65,19 @@ def load_body(
     if path is None:
         path, digest = _registered(family, variant)
     path = Path(path)
-    file = FileEntries(read_arrays(path), path.name, FAMILIES[family])
-    seen_digest = file_digest(path)
-    if digest is not None and seen_digest != digest:
-        raise ModelFileError(
-            f"{path} has changed since it was added",
-            seen=seen_digest[:16],
-            expected=digest[:16],
-            hint="run `vitruvian body add FILE` again",
-        )
-    if digest is None:
-        variant = (side if family == "mano" else gender) or variant_of(path, family, file)
-    return _build(file, path, variant, (num_shape, num_expression), dtype, seen_digest[:16])
+    with border(ModelFileError, path, what=f"a {FAMILIES[family].title} file"):
+        file = FileEntries(read_arrays(path), path.name, FAMILIES[family])
+        seen_digest = file_digest(path)
+        if digest is not None and seen_digest != digest:
+            raise ModelFileError(
+                f"{path} has changed since it was added",
+                seen=seen_digest[:16],
+                expected=digest[:16],
+                hint="run `vitruvian body add FILE` again",
+            )
+        if digest is None:
+            variant = (side if family == "mano" else gender) or variant_of(path, family, file)
+        return _build(file, path, variant, (num_shape, num_expression), dtype, seen_digest[:16])
 
 
 def variant_of(path: Path, family: str, entries: Mapping[str, Any]) -> str:
@@ -91,15 +92,14 @@ def variant_of(path: Path, family: str, entries: Mapping[str, Any]) -> str:
         if len(set(found)) == 1:
             return found[0]
     if family == "mano":
-        return _side_by_geometry(entries)
+        return _side_by_geometry(FileEntries(entries, path.name, FAMILIES[family]))
     return "neutral"
 
 
-def _side_by_geometry(entries: Mapping[str, Any]) -> str:
+def _side_by_geometry(entries: FileEntries) -> str:
     """In SMPL's frame the fingers of a left hand lie on the +x side of its wrist."""
-    template, weights = np.asarray(entries["v_template"]), np.asarray(entries["weights"])
-    if template.ndim != 2 or weights.ndim != 2 or len(template) != len(weights):
-        return "right"
+    template = entries.array("v_template", ("V", 3))
+    weights = entries.array("weights", (len(template), "joint"))
     wrist = weights[:, 0] > 0.5
     if wrist.all() or not wrist.any():
         return "right"
@@ -166,6 +166,7 @@ def _build(
         uv=None if uv is None else tensor(uv),
         uv_faces=None if uv_faces is None else torch.from_numpy(uv_faces),
         digest=digest,
+        licence=file.text("licence"),
     )
 
 
@@ -192,8 +193,8 @@ def _layout(file: FileEntries, total: int) -> tuple[int, int, int]:
         return total, total, total
     if total > NUM_SHAPE_BEFORE_EXPRESSION:
         start = NUM_SHAPE_BEFORE_EXPRESSION
-        shape = int(file.get("num_shape_coefficients", start))
-        expression = int(file.get("num_expression_coefficients", total - start))
+        shape = file.count("num_shape_coefficients", start)
+        expression = file.count("num_expression_coefficients", total - start)
         if not (0 <= shape <= start and 0 <= expression <= total - start):
             raise ModelFileError(
                 f"{file.name} says that it has more coefficients than directions",

@@ -62,6 +62,8 @@ class BodyModel(TensorRecord):
     uv_faces: Int[Tensor, "face 3"] | None = None
     digest: str = ""
     """First characters of the SHA-256 of the file that the model came from."""
+    licence: str = ""
+    """What the file says of its own licence; empty for official files, whose licence is that of their family."""
 
     @property
     def num_vertices(self) -> int:

@@ -6,17 +6,16 @@ one scale per direction; skinning weights and correctives name, per vertex, the 
 """
 
 import hashlib
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from vitruvian.assets import OPEN_BODY_LICENCE, read_plain_arrays
 from vitruvian.bodies.correctives import PoseCorrectives
 from vitruvian.bodies.families import GENDERS, SMPLX_KEYPOINT_VERTICES
 from vitruvian.bodies.landmarks import FaceLandmarks
@@ -98,16 +97,12 @@ class Quantised:
 
 def _read(path: Any) -> tuple[dict[str, np.ndarray], str]:
     try:
-        content = path.read_bytes()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise ModelFileError(
             "a file of the open body is missing", seen=path.name, hint="reinstall the package vitruvian"
         ) from error
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}, hashlib.sha256(content).hexdigest()
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise ModelFileError("a file of the open body is damaged", seen=path.name, expected="an npz file") from error
+    return read_plain_arrays(path), digest
 
 
 def _assemble(
@@ -162,6 +157,7 @@ def _assemble(
         uv=tensor(topology["uv"].astype(np.float32) / np.iinfo(np.uint16).max),
         uv_faces=tensor(topology["uv_faces"].astype(np.int64)),
         digest=digest,
+        licence=OPEN_BODY_LICENCE,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitruvian.assets import SOURCES
 from vitruvian.bodies.families import NUM_SHAPE_BEFORE_EXPRESSION
 from vitruvian.bodies.landmarks import FaceLandmarks
 from vitruvian.bodies.model import BodyModel
@@ -22,7 +23,7 @@ def save_smplx_npz(model: BodyModel, path: Path | str) -> None:
 
     Shape directions fill the first of 300 columns and expressions the first of the 100 after them, the rest is zero, so
     that readers which split at 300 find them; `num_shape_coefficients` and `num_expression_coefficients` say how many
-    are in use. Pose correctives are written densely.
+    are in use. `licence` says in words what may be done with the file. Pose correctives are written densely.
 
     Raises:
         InputError: the model has other joints than SMPL-X, or too many coefficients.
@@ -62,6 +63,7 @@ def smplx_arrays(model: BodyModel) -> dict[str, np.ndarray]:
         "f": _numpy(model.faces).astype(np.uint32),
         "num_shape_coefficients": np.array(model.num_shape),
         "num_expression_coefficients": np.array(model.num_expression),
+        "licence": np.array(licence_of(model)),
     }
     if model.hands is not None:
         for side, mean, components in (
@@ -75,6 +77,14 @@ def smplx_arrays(model: BodyModel) -> dict[str, np.ndarray]:
     if model.uv is not None and model.uv_faces is not None:
         arrays["vt"], arrays["ft"] = _numpy(model.uv), _numpy(model.uv_faces).astype(np.uint32)
     return arrays
+
+
+def licence_of(model: BodyModel) -> str:
+    """What the licence of a model allows, for files that are made of it."""
+    if model.licence or model.family not in SOURCES:
+        return model.licence
+    source = SOURCES[model.family]
+    return f"{source.title}: {source.licence}; {source.site}"
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitruvian.assets import border, read_plain_arrays
 from vitruvian.bodies.skeletons import FINGERS
 from vitruvian.errors import InputError
 from vitruvian.geometry.rotations import exp_so3
@@ -52,8 +53,9 @@ def read_leap_hands(path: Path | str) -> HandRecordings:
     path = Path(path)
     if not path.is_file():
         raise InputError("hand recordings not found", seen=path)
-    with np.load(path, allow_pickle=False) as arrays:
-        absent = {"joints_mm", "side", "clip", "clips"} - set(arrays.files)
+    with border(InputError, path, what="hand recordings"):
+        arrays = read_plain_arrays(path)
+        absent = {"joints_mm", "side", "clip", "clips"} - set(arrays)
         if absent:
             raise InputError("hand recordings lack arrays", seen=sorted(absent), hint=str(path))
         joints = torch.from_numpy(arrays["joints_mm"].astype(np.float64)) * 1e-3

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitruvian.assets import read_plain_arrays
 from vitruvian.data.calibration import measure_flat_feet
 from vitruvian.data.motion import Motion
 from vitruvian.data.pose_selection import distinct_frames, mirror_pose, plausible_frames, with_moving_collars
@@ -113,8 +114,8 @@ def load_pose_dataset(
     cache = _cache_file(directory, cache_dir)
     if not cache.is_file():
         _write_cache(build_pose_dataset(directory), cache)
-    with np.load(cache, allow_pickle=False) as stored:
-        axis_angle, subjects, clips = stored["rotations_axis_angle"], stored["subject"], stored["clip"]
+    stored = read_plain_arrays(cache)
+    axis_angle, subjects, clips = stored["rotations_axis_angle"], stored["subject"], stored["clip"]
     keep = np.ones(len(subjects), dtype=bool)
     if split is not None:
         keep &= np.array([split_of(str(s)) == split for s in subjects])

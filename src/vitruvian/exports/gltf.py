@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 
 from vitruvian.bodies.colours import body_colour
 from vitruvian.bodies.model import BodyModel, PosedBody
+from vitruvian.bodies.saving import licence_of
 from vitruvian.bodies.skinning import pose_features
 from vitruvian.errors import InputError
 from vitruvian.exports.gltf_buffer import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GltfBuffer
@@ -68,7 +69,11 @@ def gltf_bytes(
     model = people.model
     buffer = GltfBuffer()
     document: dict[str, Any] = {
-        "asset": {"version": "2.0", "generator": f"vitruvian {package_version()}"},
+        "asset": {
+            "version": "2.0",
+            "generator": f"vitruvian {package_version()}",
+            "copyright": licence_of(model) or "unknown",
+        },
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{}],

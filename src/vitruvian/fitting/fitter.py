@@ -30,6 +30,7 @@ from vitruvian.fitting.structures import fitted_targets, point_kinematics, start
 from vitruvian.fitting.term_makers import StageSetting, TermMaker, built_in_makers
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import orthonormalized
+from vitruvian.keypoints.evidence import spans_a_person
 from vitruvian.keypoints.formats import GROUPS, place_of
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.priors.pose_spaces import PoseSpace
@@ -117,8 +118,15 @@ class Fitter:
         return template.new_tensor(weights), torch.tensor(hips, device=template.device)
 
     def observe(self, keypoints: Keypoints, camera: Camera, rows: Int[Tensor, "person"]) -> Observations:
-        """What a fit needs of people; `rows` as in `fit`."""
+        """What a fit needs of people; `rows` as in `fit`.
+
+        Keypoints outside the picture are not used. People whose keypoints lie in one place or on a line have no fit.
+
+        Raises:
+            InputError: a camera that cannot take pictures.
+        """
         config, targets = self.config, self.targets
+        keypoints = keypoints.sanitized(camera.validated().image_size)
         positions = keypoints.positions[:, targets.keypoint]
         confidence = keypoints.confidence[:, targets.keypoint]
         confidence = torch.where(confidence >= config.min_confidence, confidence, 0.0)
@@ -130,6 +138,7 @@ class Fitter:
         sigma = torch.where(sigma > 0, sigma, paper_unit).clamp_min(1e-3)
         main = self.is_body if bool(self.is_body.any()) else torch.ones_like(self.is_body)
         usable = (weights[:, main] > 0).sum(-1) >= config.min_keypoints
+        usable = usable & spans_a_person(positions, weights > 0)
         hips_seen = (weights[:, self.is_hip] > 0).any(-1)
         upright = torch.where(hips_seen, config.upright_seen, config.upright_hidden).to(weights)
         belief = None if self.prior is None else self.prior.shape

@@ -16,6 +16,8 @@ from vitruvian.errors import InputError
 from vitruvian.tensors import BatchRecord
 
 MIN_DEPTH_M = 1e-3
+MAX_PIXELS = 1e9
+"""Larger sizes and focal lengths are none, and lose their last digits in float32."""
 FILM_35MM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 
 
@@ -48,13 +50,28 @@ class Camera(BatchRecord):
         Without `focal_px` the focal length is the image diagonal (a field of view of 53° across it). Raises InputError
         for a size or a focal length that is not positive and finite.
         """
-        if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
-            raise InputError("not an image size", seen=f"{width} × {height}", expected="positive width and height")
-        focal = math.hypot(width, height) if focal_px is None else float(focal_px)
-        if not (math.isfinite(focal) and focal > 0):
-            raise InputError("not a focal length", seen=focal_px, expected="a positive number of pixels")
-        size = torch.tensor([float(width), float(height)], dtype=dtype, device=device)
+        width, height = _pixels(width, "width of an image"), _pixels(height, "height of an image")
+        focal = math.hypot(width, height) if focal_px is None else _pixels(focal_px, "focal length")
+        size = torch.tensor([width, height], dtype=dtype, device=device)
         return cls(torch.full_like(size, focal), size / 2, size)
+
+    def validated(self) -> Self:
+        """The camera itself, if it can take pictures; for cameras that users make, before they are used.
+
+        Raises:
+            InputError: fields of different shapes, or values that are not finite; a focal length or an image size that
+                is not positive.
+        """
+        fields = {"focal_px": self.focal_px, "center_px": self.center_px, "image_size": self.image_size}
+        shapes = {name: tuple(value.shape) for name, value in fields.items()}
+        if len(set(shapes.values())) > 1 or self.focal_px.shape[-1:] != (2,):
+            raise InputError("the fields of the camera do not match", seen=shapes, expected="(*batch, 2) each")
+        for name, value in fields.items():
+            good = (value.abs() <= MAX_PIXELS) & ((value > 0) | (name == "center_px"))
+            if not good.all():
+                expected = "finite numbers" if name == "center_px" else "positive numbers of pixels"
+                raise InputError(f"the camera has no usable {name}", seen=value[~good][:4].tolist(), expected=expected)
+        return self
 
     def project(self, points: Float[Tensor, "*batch point 3"]) -> Float[Tensor, "*batch point 2"]:
         """Pixels of points in the camera frame.
@@ -91,11 +108,13 @@ class Camera(BatchRecord):
     def crop(self, *, left: float, top: float, width: float, height: float) -> Self:
         """The camera of the window that starts at pixel (`left`, `top`); the window may reach outside the image."""
         corner = self.center_px.new_tensor([left, top])
+        width, height = _pixels(width, "width of a window"), _pixels(height, "height of a window")
         size = self.image_size.new_tensor([width, height]).expand_as(self.image_size)
         return replace(self, center_px=self.center_px - corner, image_size=size)
 
     def resize(self, *, width: float, height: float) -> Self:
         """The camera of the same picture resampled to another size."""
+        width, height = _pixels(width, "width of an image"), _pixels(height, "height of an image")
         size = self.image_size.new_tensor([width, height]).expand_as(self.image_size)
         scale = size / self.image_size
         return replace(self, focal_px=self.focal_px * scale, center_px=self.center_px * scale, image_size=size)
@@ -104,6 +123,17 @@ class Camera(BatchRecord):
         """The camera of the picture mirrored left to right."""
         x = self.image_size[..., 0] - self.center_px[..., 0]
         return replace(self, center_px=torch.stack((x, self.center_px[..., 1]), dim=-1))
+
+
+def _pixels(value: float, what: str) -> float:
+    """A positive, finite number of pixels."""
+    try:
+        number = math.nan if isinstance(value, (str, bytes, bool)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 < number <= MAX_PIXELS:
+        raise InputError(f"not a {what}", seen=repr(value), expected="a positive number of pixels")
+    return number
 
 
 def focal_px_from_35mm(focal_35mm: float, *, width: float, height: float) -> float:

@@ -10,6 +10,7 @@ the bare name `left_hip`. Definitions:
 - `ibug`: the 68-point face of iBUG 300-W
 - `mediapipe`: BlazePose, and MediaPipe's hands and face mesh
 - `h36m`: the 17-joint Human3.6M skeleton
+- `halpe`: annotators of Halpe Full-Body
 - none: joints of the SMPL-X tree, and published vertices of its surface
 
 Conversion takes a keypoint from the place of the same name (its definition may differ by a few centimetres; ask for
@@ -161,6 +162,14 @@ _OPENPOSE_18 = _define(
 )
 _BODY_25 = (*_OPENPOSE_18[:8], "coco:hip_center", *_OPENPOSE_18[8:], *_FEET)
 _BODY_25B = (*_COCO_17, *_define("mpii", "upper_neck head_top"), *_FEET)
+_HALPE_26 = (
+    *_COCO_17,
+    *_define(
+        "halpe",
+        "head_top shoulder_center hip_center left_big_toe right_big_toe left_small_toe right_small_toe"
+        " left_heel right_heel",
+    ),
+)
 _COCO_HANDS = {f"{side}_hand": _define("coco", hand_places(side)) for side in SIDES}
 _FACE_68 = _define("ibug", FACE_68)
 _FACE_70 = (*_FACE_68, *_define("ibug", "right_pupil left_pupil"))
@@ -228,12 +237,23 @@ FORMATS: Mapping[str, KeypointFormat] = {
         _format("openpose-body25", body=_BODY_25),
         _format("openpose-coco18", body=_OPENPOSE_18),
         _format("openpose-body25b", body=_BODY_25B),
+        # OpenPose's single-network model: its hands have no wrist of their own.
+        _format(
+            "openpose-body135",
+            body=_BODY_25B,
+            **{group: names[1:] for group, names in _COCO_HANDS.items()},
+            face=_FACE_70,
+        ),
         _format("openpose-left-hand", left_hand=_COCO_HANDS["left_hand"]),
         _format("openpose-right-hand", right_hand=_COCO_HANDS["right_hand"]),
         _format("openpose-face70", face=_FACE_70),
         _format("openpose", body=_BODY_25, **_OPENPOSE_EXTRA),
         _format("openpose-25b-full", body=_BODY_25B, **_OPENPOSE_EXTRA),
         _format("coco17", body=_COCO_17),
+        _format("coco17-neck18", body=(*_COCO_17, "coco:shoulder_center")),
+        _format("halpe26", body=_HALPE_26),
+        # The face comes before the hands, as in COCO-WholeBody.
+        _format("halpe136", body=_HALPE_26, face=_FACE_68, **_COCO_HANDS),
         # In the order of the data set: the face comes before the hands.
         _format("coco-wholebody133", body=(*_COCO_17, *_FEET), face=_FACE_68, **_COCO_HANDS),
         _format("ibug-face68", face=_FACE_68),
@@ -272,6 +292,10 @@ ALIASES: Mapping[str, str] = {
     "coco18": "openpose-coco18",
     "coco": "coco17",
     "coco-wholebody": "coco-wholebody133",
+    "body135": "openpose-body135",
+    "body_135": "openpose-body135",
+    "halpe_26": "halpe26",
+    "halpe_136": "halpe136",
     "h36m": "h36m17",
     "openpose137": "openpose",
     "mediapipe": "mediapipe-holistic",

@@ -1,5 +1,6 @@
 """Reading users' photographs: any mode, size and orientation, to 8-bit RGB with the pixel grid of the original."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,14 +10,32 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from vitruvian.errors import InputError
+from vitruvian.assets import limits
+from vitruvian.errors import InputError, VitruvianError
 from vitruvian.geometry.cameras import Camera, focal_px_from_35mm
+from vitruvian.keypoints.picture_files import IMAGE_SUFFIXES, image_files, prepare_for
+
+__all__ = ["IMAGE_SUFFIXES", "Photograph", "focal_px_from_exif", "image_files", "read_image"]
 
 MAX_FILE_PIXELS = 178_000_000
 """Pictures with more pixels are refused before they are decoded: a small file may unpack to any amount of memory."""
+BYTES_PER_PIXEL = {
+    "PNG": 4,
+    "GIF": 5,
+    "TIFF": 8,
+    "WEBP": 11,
+    "JPEG2000": 16,
+    "AVIF": 11,
+    "HEIF": 11,
+}
+"""Memory that Pillow takes for a pixel while it decodes a format, the largest case; 4 for others."""
+_PROGRESSIVE_BYTES_PER_PIXEL = 6
+"""A JPEG that comes in passes is held whole as coefficients of 16 bits."""
+_MAX_SCANS = 100
+"""Passes over a JPEG; each takes time for all pixels."""
+_STRIP_PIXELS = 4_000_000
 MAX_LOADED_PIXELS = 12_000_000
 """Larger pictures are held at a reduced size; positions stay in pixels of the original."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".mpo")
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 _ASPECT_TOLERANCE = 0.02
 
@@ -55,19 +74,7 @@ class Photograph:
 
     def camera(self, *, focal_px: float | None = None) -> Camera:
         """The camera of the picture: `focal_px`, else that of the metadata, else the image diagonal."""
-        return Camera.from_image_size(*self.image_size, focal_px=focal_px or self.focal_px)
-
-
-def image_files(folder: str | Path) -> tuple[Path, ...]:
-    """The pictures in a folder by the extension of their names, in the order of names.
-
-    Raises:
-        InputError: there is no such folder.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError("not a folder of pictures", seen=folder, expected="a folder")
-    return tuple(sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()))
+        return Camera.from_image_size(*self.image_size, focal_px=self.focal_px if focal_px is None else focal_px)
 
 
 def read_image(path: str | Path) -> Photograph:
@@ -76,17 +83,20 @@ def read_image(path: str | Path) -> Photograph:
     Of an animation the first picture is taken.
 
     Raises:
-        InputError: no such file, an empty file, no picture, a truncated one, or one of more than 178 megapixels.
+        InputError: no such file, an empty file, no picture, a truncated one, or one of more than 178 megapixels (of
+            formats whose decoders need much memory, fewer).
+        MissingPackageError: a HEIF picture where the extra `heif` is not installed.
     """
     path = Path(path)
     _check_file(path)
+    prepare_for(path)
     with warnings.catch_warnings():
         # Pillow warns of every picture above 89 megapixels and of odd metadata; both are dealt with here.
         warnings.simplefilter("ignore")
         try:
             with Image.open(path) as image:
                 return _load(image, path)
-        except InputError:
+        except VitruvianError:
             raise
         except Image.DecompressionBombError as error:
             raise _too_large(path, str(error)) from error
@@ -95,7 +105,7 @@ def read_image(path: str | Path) -> Photograph:
                 "the file is not an image that can be read",
                 seen=f"{path.name}, which begins with {_first_bytes(path)}",
                 expected="JPEG, PNG, WebP, TIFF, BMP or GIF",
-                hint="convert HEIC and raw files to JPEG first",
+                hint="convert raw files to JPEG first",
             ) from error
         except MemoryError as error:
             raise _too_large(path, "not enough memory") from error
@@ -126,19 +136,15 @@ def _too_large(path: Path, seen: str) -> InputError:
 
 def _load(image: Image.Image, path: Path) -> Photograph:
     width, height = image.size
-    if width * height > MAX_FILE_PIXELS:
-        raise _too_large(path, f"{width} × {height} pixels")
+    _check_size(image, path)
+    _check_scans(image, path)
     focal_px = focal_px_from_exif(_exif(image), width=width, height=height)
     reduced = _reduced_size(width, height)
     if reduced != (width, height):
         image.draft("RGB", reduced)  # JPEG decodes straight to a smaller size
     image.load()
     turn = _exif(image).get(ExifTags.Base.Orientation, 1)  # asked after loading, when Pillow has turned TIFF itself
-    if image.size != reduced and image.mode in ("L", "RGB", "RGBA", "CMYK"):
-        image = image.resize(reduced, Image.Resampling.BOX)
-    rgb = _to_rgb(image)
-    if rgb.size != reduced:
-        rgb = rgb.resize(reduced, Image.Resampling.BOX)
+    rgb = _reduced_rgb(image, reduced)
     if turn in _TRANSPOSE:
         rgb = rgb.transpose(_TRANSPOSE[turn])
     upright = (height, width) if turn in (5, 6, 7, 8) else (width, height)
@@ -164,28 +170,89 @@ def _reduced_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _check_size(image: Image.Image, path: Path) -> None:
+    """Refuse a picture for whose pixels there is no room, by what its header says."""
+    width, height = image.size
+    progressive = image.format in ("JPEG", "MPO") and image.info.get("progressive")
+    taken = _PROGRESSIVE_BYTES_PER_PIXEL if progressive else BYTES_PER_PIXEL.get(image.format or "", 4)
+    if width * height > MAX_FILE_PIXELS or taken * width * height > limits.MAX_DECODED_BYTES:
+        raise _too_large(path, f"{width} × {height} pixels of {image.format}")
+
+
+def _check_scans(image: Image.Image, path: Path) -> None:
+    if image.format not in ("JPEG", "MPO"):
+        return
+    scans, before = 0, b""
+    with path.open("rb") as file:
+        for part in iter(lambda: file.read(limits.MEGABYTE), b""):
+            scans += (before + part).count(b"\xff\xda")
+            before = part[-1:]
+    if scans > _MAX_SCANS:
+        raise _too_large(path, f"{scans} scans")
+
+
+def _reduced_rgb(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture as RGB at a size that is not larger; strip by strip, since colours may take more room than pixels."""
+    full = None if image.mode in ("RGB", "L") else _white(image)
+    if image.size == size and image.size[0] * image.size[1] <= MAX_LOADED_PIXELS:
+        return _to_rgb(image, full)
+    out = Image.new("RGB", size)
+    scale = image.size[1] / size[1]
+    rows = max(1, int(_STRIP_PIXELS / (image.size[0] * scale)))
+    for top in range(0, size[1], rows):
+        bottom = min(size[1], top + rows)
+        first, last = math.floor(top * scale), min(image.size[1], math.ceil(bottom * scale))
+        strip = image.crop((0, first, image.size[0], last))
+        strip.info = image.info
+        window = (0, top * scale - first, image.size[0], min(bottom * scale, image.size[1]) - first)
+        out.paste(_to_rgb(strip, full).resize((size[0], bottom - top), Image.Resampling.BOX, window), (0, top))
+    return out
+
+
+def _white(image: Image.Image) -> float | None:
+    """The sample that is white, of pictures of 16 or 32 bits or of floating point; None for others."""
+    if not (image.mode.startswith("I") or image.mode == "F"):
+        return None
+    rows = max(1, _STRIP_PIXELS // image.size[0])
+    strips = (
+        np.asarray(image.crop((0, y, image.size[0], min(y + rows, image.size[1]))))
+        for y in range(0, image.size[1], rows)
+    )
+    highest, floating = 0.0, image.mode == "F"
+    for strip in strips:
+        highest = max(highest, float(_finite(strip).max(initial=0.0)))
+    return _full_scale(highest, floating=floating)
+
+
+def _to_rgb(image: Image.Image, white: float | None = None) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(_to_8_bit(np.asarray(image)))
+        image = Image.fromarray(_to_8_bit(np.asarray(image), white))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(paper, rgba).convert("RGB")
     return image.convert("RGB")
 
 
-def _to_8_bit(values: np.ndarray) -> np.ndarray:
-    """Bring 16-bit, 32-bit and floating-point samples to 0-255.
+def _to_8_bit(values: np.ndarray, white: float | None = None) -> np.ndarray:
+    """Bring 16-bit, 32-bit and floating-point samples to 0-255; without `white` it is told from the samples."""
+    samples = _finite(values)
+    if white is None:
+        highest = float(samples.max(initial=0.0))
+        white = _full_scale(highest, floating=bool(np.issubdtype(values.dtype, np.floating)))
+    return (samples.clip(0.0, white) * (255.0 / white) + 0.5).astype(np.uint8)
 
-    White is the first of 1 (only of floats), 255 and 65535 that no sample exceeds, else the brightest sample.
-    """
-    samples = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    highest = float(samples.max(initial=0.0))
-    ranges = (1.0, 255.0, 65535.0) if np.issubdtype(values.dtype, np.floating) else (255.0, 65535.0)
-    full = next((limit for limit in ranges if highest <= limit), highest)
-    return (samples.clip(0.0, full) * (255.0 / full) + 0.5).astype(np.uint8)
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values.astype(np.float32), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _full_scale(highest: float, *, floating: bool) -> float:
+    """White is the first of 1 (only of floats), 255 and 65535 that no sample exceeds, else the brightest sample."""
+    ranges = (1.0, 255.0, 65535.0) if floating else (255.0, 65535.0)
+    return next((limit for limit in ranges if highest <= limit), highest)
 
 
 def _exif(image: Image.Image) -> dict[int, Any]:

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from vitruvian.errors import InputError, ShapeError
 from vitruvian.keypoints.formats import KeypointFormat, conversion, get_format
-from vitruvian.tensors import BatchRecord
+from vitruvian.tensors import BatchRecord, remarks
+
+ImageSize = tuple[float, float] | Float[Tensor, "*batch 2"]
+"""Width and height in pixels, of one picture or of each in a batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +25,13 @@ class Keypoints(BatchRecord):
         positions: `(*batch, K, 2)` pixels, x right and y down, pixel centres at integers + 0.5.
         confidence: `(*batch, K)`, from 0 to 1.
         format: name of the format that names the K keypoints.
+        notes: what a reader guessed or left out, in words for people.
     """
 
     positions: Float[Tensor, "*batch keypoint 2"]
     confidence: Float[Tensor, "*batch keypoint"]
     format: str
+    notes: tuple[str, ...] = remarks()
 
     def __post_init__(self) -> None:
         shape = tuple(self.positions.shape)
@@ -82,7 +87,7 @@ class Keypoints(BatchRecord):
         index, known = index.to(self.positions.device), known.to(self.positions.device)
         confidence = self.confidence[..., index].amin(-1) * known
         positions = self.positions[..., index, :].mean(-2)
-        return Keypoints(torch.where(known[:, None], positions, 0.0), confidence, get_format(name).name)
+        return Keypoints(torch.where(known[:, None], positions, 0.0), confidence, get_format(name).name, self.notes)
 
     def group(self, name: str) -> "Keypoints":
         """The same keypoints with those outside a group (`body`, `left_hand`, `right_hand`, `face`) unseen."""
@@ -92,17 +97,21 @@ class Keypoints(BatchRecord):
         mask[..., list(self.definition.groups[name])] = 1
         return replace(self, confidence=self.confidence * mask)
 
-    def sanitized(self, image_size: tuple[float, float] | None = None) -> Self:
+    def outside(self, image_size: ImageSize) -> Bool[Tensor, "*batch keypoint"]:
+        """Which seen keypoints lie outside the picture, or nowhere (NaN, infinity)."""
+        size = torch.as_tensor(image_size, dtype=self.positions.dtype, device=self.positions.device)
+        inside = (self.positions >= 0) & (self.positions <= size[..., None, :])
+        return self.seen & ~inside.all(-1)
+
+    def sanitized(self, image_size: ImageSize | None = None) -> Self:
         """Make every value finite and every confidence lie between 0 and 1.
 
-        Points at NaN or infinity, with a confidence that is not a positive number, or outside the image (`width`,
-        `height`, where given) are unseen: confidence and position zero.
+        Points at NaN or infinity, with a confidence that is not a positive number, or outside the picture (where its
+        size is given) are unseen: confidence and position zero. `outside` tells which the size concerns.
         """
-        x, y = self.positions.unbind(-1)
-        good = x.isfinite() & y.isfinite() & (self.confidence > 0)
+        good = self.positions.isfinite().all(-1) & (self.confidence > 0)
         if image_size is not None:
-            width, height = image_size
-            good = good & (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
+            good = good & ~self.outside(image_size)
         zero = torch.zeros_like(self.confidence)
         return replace(
             self,

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
+from vitruvian.assets import packaged_arrays
 from vitruvian.keypoints.face_mesh import BODY_POINTS_ON_MESH
 from vitruvian.keypoints.formats import get_format
 
@@ -32,12 +32,11 @@ def face_mesh_points(faces: Int[Tensor, "face 3"]) -> Mapping[str, SurfacePoint]
 
 @cache
 def _stored_points() -> tuple[str, Mapping[str, SurfacePoint]]:
-    path = files("vitruvian") / "resources" / "keypoints" / "face_mesh.npz"
-    if not path.is_file():
+    if not (files("vitruvian") / "resources" / "keypoints" / "face_mesh.npz").is_file():
         return "", {}
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        corners, weights = stored["corners"].tolist(), stored["barycentric"].tolist()
-        digest = str(stored["faces_digest"])
+    stored = packaged_arrays("keypoints", "face_mesh.npz")
+    corners, weights = stored["corners"].tolist(), stored["barycentric"].tolist()
+    digest = str(stored["faces_digest"])
     names = get_format("mediapipe-face468").names
     points = [tuple(zip(corner, weight, strict=True)) for corner, weight in zip(corners, weights, strict=True)]
     named = dict(zip(names, points, strict=True))

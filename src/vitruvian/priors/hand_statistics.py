@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitruvian.errors import InputError, WeightsError
+from vitruvian.assets import packaged_arrays
+from vitruvian.errors import InputError
 from vitruvian.tensors import TensorRecord
 
 
@@ -64,10 +63,5 @@ def read_hand_statistics(side: str) -> HandStatistics:
     """
     if side not in ("left", "right"):
         raise InputError("unknown side of the body", seen=side, expected="left or right")
-    source = files("vitruvian") / "resources" / "priors" / "hands.npz"
-    if not source.is_file():
-        raise WeightsError("the hand statistics are missing from the installation", hint="reinstall vitruvian")
-    with source.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        return HandStatistics(
-            *(torch.from_numpy(arrays[f"{side}_{name}"].copy()) for name in ("mean", "components", "std"))
-        )
+    arrays = packaged_arrays("priors", "hands.npz")
+    return HandStatistics(*(torch.from_numpy(arrays[f"{side}_{name}"]) for name in ("mean", "components", "std")))

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitruvian.assets import packaged_arrays
 from vitruvian.bodies.skeletons import SMPLX, Skeleton
-from vitruvian.errors import WeightsError
 from vitruvian.geometry.rotations import log_so3, right_jacobian_inverse
 from vitruvian.tensors import TensorRecord
 
@@ -96,12 +95,9 @@ def block_diagonal(blocks: Float[Tensor, "batch k 3 3"]) -> Float[Tensor, "batch
 
 @cache
 def _read() -> tuple[list[str], Tensor, Tensor, Tensor]:
-    source = files("vitruvian") / "resources" / "priors" / "joint_limits.npz"
-    if not source.is_file():
-        raise WeightsError("the joint limits are missing from the installation", hint="reinstall vitruvian")
-    with source.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        reference, lower, upper = (torch.from_numpy(arrays[name].copy()) for name in ("reference", "lower", "upper"))
-        return [str(name) for name in arrays["names"]], reference, lower, upper
+    arrays = packaged_arrays("priors", "joint_limits.npz")
+    reference, lower, upper = (torch.from_numpy(arrays[name]) for name in ("reference", "lower", "upper"))
+    return [str(name) for name in arrays["names"]], reference, lower, upper
 
 
 def save_limits(limits: JointLimits, path: Path, *, skeleton: Skeleton = SMPLX) -> None:

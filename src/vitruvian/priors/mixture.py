@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitruvian.errors import WeightsError
+from vitruvian.assets import packaged_arrays
 from vitruvian.geometry.rotations import exp_so3, log_so3, right_jacobian_inverse
 from vitruvian.priors.vposer import BODY_POSE_JOINTS
 from vitruvian.tensors import TensorRecord, row_product
@@ -46,13 +45,9 @@ class MixturePrior(TensorRecord):
         Raises:
             WeightsError: where the package lacks the file.
         """
-        source = files("vitruvian") / "resources" / "priors" / "mixture.npz"
-        if not source.is_file():
-            raise WeightsError("the pose mixture is missing from the installation", hint="reinstall vitruvian")
-        with source.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            reference, weights, means, roots = (
-                torch.from_numpy(arrays[name].copy()) for name in ("reference", "weights", "means", "precision_roots")
-            )
+        arrays = packaged_arrays("priors", "mixture.npz")
+        names = ("reference", "weights", "means", "precision_roots")
+        reference, weights, means, roots = (torch.from_numpy(arrays[name]) for name in names)
         return cls(reference, weights, means, roots)
 
     @property

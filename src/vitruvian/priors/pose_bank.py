@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitruvian.errors import WeightsError
+from vitruvian.assets import packaged_arrays
 from vitruvian.geometry.rotations import exp_so3, log_so3
 from vitruvian.tensors import TensorRecord
 
@@ -32,11 +31,8 @@ class PoseBank(TensorRecord):
         Raises:
             WeightsError: where the package lacks the file.
         """
-        source = files("vitruvian") / "resources" / "priors" / "pose_bank.npz"
-        if not source.is_file():
-            raise WeightsError("the bank of poses is missing from the installation", hint="reinstall vitruvian")
-        with source.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return cls(exp_so3(torch.from_numpy(arrays["axis_angle"].astype(np.float32))))
+        axis_angle = packaged_arrays("priors", "pose_bank.npz")["axis_angle"]
+        return cls(exp_so3(torch.from_numpy(axis_angle.astype(np.float32))))
 
     def save(self, path: Path) -> None:
         """Write the rotations as axis-angle, half precision (an error below 0.1 degrees)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from vitruvian.assets import border, limits
 from vitruvian.assets.torch_files import read_state_dict
 from vitruvian.errors import WeightsError
 from vitruvian.priors.vposer import VPoser, VPoserSettings
@@ -77,6 +78,11 @@ def read_published_vposer(folder: Path | str) -> PublishedVPoser:
         UnsafeFileError: the file of tensors holds anything but tensors and plain values.
     """
     folder = Path(folder)
+    with border(WeightsError, folder, what="a published VPoser"):
+        return _read(folder)
+
+
+def _read(folder: Path) -> PublishedVPoser:
     weights = _find_weights(folder)
     tensors = read_state_dict(weights)
     version, names = _version(tensors, weights)
@@ -102,6 +108,9 @@ def read_published_vposer(folder: Path | str) -> PublishedVPoser:
             expected="the tensors of the published layout",
             hint=str(weights),
         )
+    odd = [theirs for theirs in expected if theirs in unwrapped and not unwrapped[theirs].isfinite().all()]
+    if odd:
+        raise WeightsError(f"{weights.name} holds values that are not finite", seen="; ".join(odd))
     filled = {ours: unwrapped.get(theirs, own[ours]).to(own[ours].dtype) for theirs, ours in expected.items()}
     network.load_state_dict(filled)
     return PublishedVPoser(network.eval().requires_grad_(False), report)
@@ -168,6 +177,10 @@ def _settings(version: str, tensors: dict[str, Tensor], path: Path | None) -> VP
         raise WeightsError("the VPoser checkpoint lacks layers", seen=f"missing {'; missing '.join(absent)}")
     num_joints = tensors[out].shape[0] // 6
     hidden = stated.get("num_neurons", tensors[first].shape[0])
+    # A tensor may declare any shape over one number; a network of that shape would have to be made.
+    largest = max(hidden, num_joints, stated.get("latentD", 0), tensors[latent].shape[1])
+    if largest > limits.MAX_LAYER_SIZE // 2:
+        raise WeightsError("the layers are larger than those of any VPoser", seen=largest)
     return VPoserSettings(
         num_joints=num_joints,
         latent=stated.get("latentD", tensors[latent].shape[1]),
@@ -183,6 +196,7 @@ def _settings(version: str, tensors: dict[str, Tensor], path: Path | None) -> VP
 def _stated_sizes(path: Path | None) -> dict[str, int]:
     if path is None:
         return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
-    found = re.findall(r"^\s*(latentD|num_neurons)\s*[:=]\s*(\d+)\s*$", text, flags=re.MULTILINE)
+    content = limits.read_bytes(path, WeightsError, limit=limits.MEGABYTE, what="a settings file")
+    text = content.decode("utf-8", errors="replace")
+    found = re.findall(r"^[ \t]*(latentD|num_neurons)[ \t]*[:=][ \t]*(\d{1,9})[ \t\r]*$", text, flags=re.MULTILINE)
     return {name: int(number) for name, number in found}

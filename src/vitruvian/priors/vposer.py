@@ -9,10 +9,9 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vitruvian.assets.weights import build_strictly, config_from, read_weights
 from vitruvian.errors import WeightsError
 from vitruvian.geometry.rotations import matrix_to_axis_angle, six_d_to_matrix
 from vitruvian.priors.six_d import six_d_differential
@@ -152,29 +151,11 @@ def read_vposer(path: Path | str) -> VPoser:
     Raises:
         WeightsError: where the file is missing, or its tensors do not fit its settings.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError("VPoser weights not found", seen=path, hint="vitruvian train vposer")
-    tensors = load_file(path)
-    with safe_open(path, framework="pt") as opened:
-        metadata = opened.metadata() or {}
-    if "settings" not in metadata:
-        raise WeightsError("the file of weights does not state its settings", seen=path)
-    network = VPoser(VPoserSettings(**json.loads(metadata["settings"])))
-    fill_strictly(network, {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
-    return network.eval().requires_grad_(False)
+    weights = read_weights(path, hint="vitruvian train vposer")
+    settings = config_from(VPoserSettings, weights.described("settings"), name=weights.name)
+    return build_strictly(lambda: VPoser(settings), weights)
 
 
-def fill_strictly(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Load tensors into a network; raises WeightsError that lists everything that differs."""
-    own = network.state_dict()
-    problems = [f"missing {name}" for name in own if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in own]
-    problems += [
-        f"{name} has shape {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
-    if problems:
-        raise WeightsError("the weights do not fit the network", seen="; ".join(problems))
-    network.load_state_dict(tensors)
+def settings_as_json(settings: VPoserSettings) -> str:
+    """Settings in the form that weight files carry."""
+    return json.dumps(asdict(settings))

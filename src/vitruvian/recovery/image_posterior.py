@@ -24,7 +24,7 @@ from vitruvian.recovery.encoders.protocol import IMAGENET_MEAN, IMAGENET_STD
 from vitruvian.recovery.estimates import PlacedPoses, Weighting, solve_translation
 from vitruvian.recovery.image_network import ImageNetwork
 from vitruvian.recovery.posterior import PoseSamples
-from vitruvian.tensors import BatchRecord, resized
+from vitruvian.tensors import BatchRecord, resized, shared
 
 NUM_BODY = len(BODY_JOINTS)
 

@@ -4,7 +4,6 @@ No body model takes part: the flow speaks of the positions of the keypoints them
 hips, in metres, along the axes of the virtual camera (see recovery/views.py).
 """
 
-import json
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.resources import as_file, files
@@ -12,10 +11,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from vitruvian.errors import InputError, WeightsError
+from vitruvian.assets.weights import build_strictly, config_from, read_weights
+from vitruvian.errors import InputError
 from vitruvian.flows import FlowConfig, FlowDistribution, Glow
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.formats import get_format
@@ -152,15 +151,14 @@ def lift(keypoints: Keypoints, camera: Camera, *, lifter: Lifter | None = None) 
 
 
 def read_lifter(path: Path) -> Lifter:
-    """The lifter of a file that `vitruvian train lifter` wrote."""
-    if not path.is_file():
-        raise WeightsError("the weights of the lifter are missing", seen=path, hint="vitruvian train lifter")
-    with safe_open(path, framework="pt") as opened:
-        values = json.loads((opened.metadata() or {})["lifter"])
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    lifter = Lifter(LifterConfig(**{**values, "flow": FlowConfig(**values["flow"])}))
-    lifter.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
-    return lifter.eval().requires_grad_(False)
+    """The lifter of a file that `vitruvian train lifter` wrote.
+
+    Raises:
+        WeightsError: no such file, a file of another kind, or tensors that do not fit the lifter it describes.
+    """
+    weights = read_weights(path, hint="vitruvian train lifter")
+    config = config_from(LifterConfig, weights.described("lifter"), name=weights.name)
+    return build_strictly(lambda: Lifter(config), weights)
 
 
 @cache

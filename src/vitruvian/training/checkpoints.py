@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import Tensor
 
+from vitruvian.assets import border
+from vitruvian.assets import weights as weight_files
+from vitruvian.assets.weights import load_strictly
 from vitruvian.errors import WeightsError
+
+__all__ = ["load_strictly", "read_run", "read_weights", "save_run", "save_weights"]
 
 
 def save_weights(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, Any], half: bool = False) -> None:
@@ -26,28 +30,13 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors (floating point as 32 bits) and metadata of a file that `save_weights` wrote."""
-    if not path.is_file():
-        raise WeightsError("the file of weights does not exist", seen=path)
-    tensors = {name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()}
-    with safe_open(path, framework="pt") as opened:
-        metadata = {key: json.loads(value) for key, value in (opened.metadata() or {}).items()}
-    return tensors, metadata
+    """Tensors (floating point as 32 bits) and metadata of a file that `save_weights` wrote.
 
-
-def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Fill a module; raises WeightsError that lists what is missing, unexpected, or of another shape."""
-    own = module.state_dict()
-    problems = [f"missing {name}" for name in own if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in own]
-    problems += [
-        f"{name}: {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
-    if problems:
-        raise WeightsError("the weights do not fit the network", seen="; ".join(problems[:8]))
-    module.load_state_dict(dict(tensors))
+    Raises:
+        WeightsError: the file is missing, no safetensors file, or holds values that are not finite.
+    """
+    weights = weight_files.read_weights(path)
+    return weights.tensors, {key: weights.described(key) for key in weights.metadata}
 
 
 def save_run(path: Path, state: Mapping[str, Any]) -> None:
@@ -59,7 +48,15 @@ def save_run(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_run(path: Path) -> dict[str, Any] | None:
-    """The state that `save_run` wrote, or None where there is none yet; only tensors and plain values are read."""
+    """The state that `save_run` wrote, or None where there is none yet; only tensors and plain values are read.
+
+    Raises:
+        WeightsError: the file is damaged.
+    """
     if not path.is_file():
         return None
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with border(WeightsError, path, what="the state of a training run", hint="delete it to start the run anew"):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise WeightsError(f"{path.name} is no state of a training run", seen=type(state).__name__)
+        return state

@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitruvian.assets.weights import load_strictly
 from vitruvian.bodies.skeletons import BODY_JOINTS, BODY_PARENTS, Skeleton
 from vitruvian.bodies.skinning import forward_kinematics
 from vitruvian.data.mocap import PoseDataset, load_pose_dataset
 from vitruvian.data.pose_selection import ARM, LEG, mirror_pose
 from vitruvian.data.t_pose import nominal_joints
 from vitruvian.geometry.rotations import exp_so3, geodesic_angle, log_so3
-from vitruvian.priors.vposer import VPoser, VPoserSettings, fill_strictly
+from vitruvian.priors.vposer import VPoser, VPoserSettings
 from vitruvian.tensors import BatchRecord
 from vitruvian.training.checkpoints import save_weights
 from vitruvian.training.loop import LoopConfig, train
@@ -192,7 +193,7 @@ def train_vposer(
     task = VPoserTask(config, load_pose_dataset(config.shared_data, split="train"))
     result = train(task, config.loop, config.output, report=report)
     vposer = VPoser(config.settings)
-    fill_strictly(vposer, result.weights)
+    load_strictly(vposer, result.weights)
     errors = reconstruction(vposer, load_pose_dataset(config.shared_data, split="val").rotations[:, 1:])
     save_weights(
         result.weights,

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitruvian.assets import read_plain_arrays
 from vitruvian.bodies.skeletons import SMPLH, SMPLX
 from vitruvian.data.retargeting import BodyMotion
-from vitruvian.errors import InputError
+from vitruvian.errors import InputError, ModelFileError
 from vitruvian.geometry.rotations import exp_so3
 
 _PARTS = (
@@ -47,11 +48,10 @@ def read_amass(path: Path | str) -> AmassMotion:
     if not path.is_file():
         raise InputError("motion file not found", seen=path)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files if stored[name].dtype.kind in "fiuUS"}
-    except (ValueError, OSError) as error:
+        arrays = read_plain_arrays(path)
+    except ModelFileError as error:
         raise InputError(
-            "not a readable AMASS file", seen=f"{path}: {error}", expected=".npz without objects"
+            "not a readable AMASS file", seen=f"{error.message}: {error.seen}", expected=".npz without objects"
         ) from error
     vectors = _vectors(arrays, path)
     if "trans" not in arrays or arrays["trans"].shape != (len(vectors), 3):
