@@ -22,7 +22,7 @@ from vitruvian.errors import InputError, ModelFileError, ShapeError
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.people import NO_TRACK
 from vitruvian.output import replacing
-from vitruvian.tensors import BatchRecord, column, shared
+from vitruvian.tensors import BatchRecord, TensorRecord, column, shared
 
 UNUSABLE = ("failed", "no_evidence")
 """Statuses of people who have no fit; every other status means a usable one."""
@@ -281,7 +281,7 @@ def _load(path: Path | str) -> Fits:
         config=words["config"],
         version=words["version"],
         reprojection_parts_px=_parts(columns),
-        **{key: _optional_column(columns, key) for key in _FILLINGS},  # type: ignore[arg-type]
+        **{key: _optional_column(columns, key) for key in _FILLINGS},
     )
 
 
@@ -289,10 +289,8 @@ def _parts(columns: Columns) -> Tensor | None:
     keys = [f"reprojection_{part}_px" for part in PARTS]
     if not all(columns.has(key) for key in keys):
         return None
-    # NaN where nothing of a part was seen.
-    return torch.stack(
-        [torch.from_numpy(columns.numbers(key, (), finite=np.zeros(columns.count, dtype=bool))) for key in keys], dim=-1
-    )
+    nobody = np.zeros(columns.count, dtype=bool)  # NaN is right where nothing of a part was seen
+    return torch.stack([torch.from_numpy(columns.numbers(key, (), finite=nobody)) for key in keys], dim=-1)
 
 
 def _optional_column(columns: Columns, key: str) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ import torch
 
 from vitruvian.assets import border, limits
 from vitruvian.errors import InputError
+from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.formats import KeypointFormat, get_format
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.orders import ORDERS, tell_order

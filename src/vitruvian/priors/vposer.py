@@ -1,7 +1,7 @@
 """VPoser: a variational autoencoder of body poses with a latent Gaussian of 32 numbers (SMPLify-X, section 3.3)."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
