@@ -9,7 +9,7 @@ python benchmarks/four_view_calibration.py [--json FILE] writes four_view_center
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def _reprojection(
     return rig.camera.project(local) - positions, J
 
 
-def agreed(rig: Rig, keypoints: Keypoints) -> Truth:
+def agreed(rig: Rig, keypoints: Keypoints, *, limit: float = AGREEMENT) -> Truth:
     """Triangulate every keypoint from the most cameras that agree on it; of equally many, from those that agree best."""
     size = person_size(keypoints)[..., None]
     seen = keypoints.confidence >= MIN_CONFIDENCE
@@ -99,7 +99,7 @@ def agreed(rig: Rig, keypoints: Keypoints) -> Truth:
             used[:, list(views)] = seen[:, list(views)].all(1, keepdim=True)
             points = triangulate(rig, keypoints.positions, keypoints.confidence * used)
             error = torch.where(used, _reprojection(rig, points, keypoints.positions)[0].norm(dim=-1) / size, 0.0)
-            good = open_ & used.any(1) & (error.amax(1) <= AGREEMENT) & (error.sum(1) < best_error)
+            good = open_ & used.any(1) & (error.amax(1) <= limit) & (error.sum(1) < best_error)
             best_points = torch.where(good[..., None], points, best_points)
             best_used = torch.where(good[:, None], used, best_used)
             best_error = torch.where(good, error.sum(1), best_error)
@@ -107,13 +107,13 @@ def agreed(rig: Rig, keypoints: Keypoints) -> Truth:
     return Truth(best_points, best_used, torch.where(seen, error, torch.nan))
 
 
-def correct_centers(rig: Rig, keypoints: Keypoints, start: Float[Tensor, "view 2"] | None = None) -> Rig:
+def correct_centers(rig: Rig, keypoints: Keypoints) -> Rig:
     """Bundle adjustment over the principal points and all points, the latter eliminated point by point (Schur).
 
     The set of agreeing points grows as the cameras come to fit: it is chosen anew in every round, at first generously.
     """
     given = rig.camera.center_px
-    current = rig if start is None else rig.with_centers(start)
+    current = rig
     size = person_size(keypoints)[..., None]
     seen = keypoints.confidence >= MIN_CONFIDENCE
     for round_ in range(ROUNDS):
@@ -152,3 +152,91 @@ def _center_step(
     prior = torch.full((2 * NUM_VIEWS,), 1 / CENTER_SPREAD_PX**2, dtype=J.dtype)
     H, g = H + torch.diag(prior), g.flatten() + prior * correction.flatten()
     return -torch.linalg.solve(H, g).view(NUM_VIEWS, 2)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good a truth is.
+
+    Attributes:
+        reprojection_share: median reprojection error of the points that count, as a share of the person's size.
+        known: share of the points of all frames that count.
+        held_out_px: median distance, in each picture, of a point triangulated from the three other cameras.
+        moved_mm: median move of the points that count when one camera, each in turn, is left out of the triangulation.
+        recalibrated_mm: the same when that camera is left out of the calibration too; the middle of all points stays.
+    """
+
+    reprojection_share: float
+    known: float
+    held_out_px: tuple[float, ...]
+    moved_mm: tuple[float, ...]
+    recalibrated_mm: tuple[float, ...] | None = None
+
+
+def quality(rig: Rig, keypoints: Keypoints, *, given: Rig | None = None) -> Quality:
+    """Measure the truth that a calibration gives; with `given`, also how far it depends on each camera."""
+    truth = agreed(rig, keypoints)
+    seen = keypoints.confidence >= MIN_CONFIDENCE
+    held_out, moved, again = [], [], []
+    for view in range(NUM_VIEWS):
+        others = torch.arange(NUM_VIEWS) != view
+        free = triangulate(rig, keypoints.positions, keypoints.confidence * seen * others[:, None])
+        error = _reprojection(rig, free, keypoints.positions)[0].norm(dim=-1)[:, view]
+        held_out.append(float(error[seen.all(1)].median()))
+        counts = truth.known & truth.used[:, view]
+        weights = keypoints.confidence * truth.used * others[:, None]
+        moved.append(_moved_mm(triangulate(rig, keypoints.positions, weights), truth.points, counts))
+        if given is not None:
+            blind = replace(keypoints, confidence=keypoints.confidence * others[:, None])
+            other = correct_centers(given, blind)
+            points = triangulate(other, keypoints.positions, weights)
+            shift = (points - truth.points)[counts].mean(0)
+            again.append(_moved_mm(points - shift, truth.points, counts))
+    return Quality(
+        reprojection_share=float(truth.error_share[truth.used].median()),
+        known=float(truth.known.double().mean()),
+        held_out_px=tuple(held_out),
+        moved_mm=tuple(moved),
+        recalibrated_mm=tuple(again) if again else None,
+    )
+
+
+def _moved_mm(points: Tensor, truth: Tensor, counts: Bool[Tensor, "frame keypoint"]) -> float:
+    return float((points - truth)[counts].norm(dim=-1).median()) * MM
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """Correct the principal points and measure.
+
+    Attributes:
+        json: file for the quality of the old and of the corrected calibration.
+    """
+
+    json: Path | None = None
+
+
+def main(config: CalibrationConfig) -> None:
+    recording: Recording = read_recording()
+    corrected = correct_centers(recording.rig, recording.keypoints)
+    centers = corrected.camera.center_px
+    found = {
+        "given": quality(recording.rig, recording.keypoints),
+        "corrected": quality(corrected, recording.keypoints, given=recording.rig),
+    }
+    for name, row in found.items():
+        print(
+            f"{name:10s} reprojection {100 * row.reprojection_share:.2f} %, known {100 * row.known:.0f} %, "
+            f"camera left out {', '.join(f'{x:.0f}' for x in row.held_out_px)} px, "
+            f"moves {', '.join(f'{x:.1f}' for x in row.moved_mm)} mm"
+            + (f", calibrated anew {', '.join(f'{x:.1f}' for x in again)} mm" if (again := row.recalibrated_mm) else "")
+        )
+    shift = centers - recording.rig.camera.center_px
+    print("correction, px:", [[round(x, 1) for x in row] for row in shift.tolist()])
+    CENTERS.write_text(json.dumps({"center_px": [[round(x, 2) for x in row] for row in centers.tolist()]}) + "\n")
+    if config.json is not None:
+        config.json.write_text(json.dumps({name: asdict(row) for name, row in found.items()}, indent=1))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(CalibrationConfig))

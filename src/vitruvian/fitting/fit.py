@@ -12,6 +12,7 @@ from vitruvian.fitting.config import FitConfig
 from vitruvian.fitting.fitter import FittedPeople, Fitter
 from vitruvian.fitting.parts import BodyPrior
 from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.depth_cues import DepthCues
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.tensors import concatenate_records
 
@@ -26,6 +27,7 @@ def fit_keypoints(
     config: FitConfig | None = None,
     prior: BodyPrior | None = None,
     start: BodyParams | None = None,
+    cues: DepthCues | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FittedPeople:
     """Fit the body to 2D keypoints of N people, all at once.
@@ -38,13 +40,14 @@ def fit_keypoints(
         prior: belief about the body pose; the mixture learnt from motion capture if None.
         start: where to start instead of trying turns: `(N, ...)`, or `(N, H, ...)` for several starts
             per person, of which the best wins.
+        cues: which way bones point, one row per person; those without any confidence change nothing.
         progress: called with the number of people done after each chunk.
 
     Returns:
         One row per person; people without enough keypoints keep the start pose and say so in their status.
 
     Raises:
-        InputError: the keypoints have no person axis, or the camera does not match.
+        InputError: the keypoints have no person axis, or the camera or the cues do not match.
     """
     config = config or FitConfig()
     if keypoints.confidence.dim() != 2:
@@ -57,6 +60,10 @@ def fit_keypoints(
         camera = camera.map(lambda x: x.expand(people, -1))
     if camera.focal_px.shape[0] != people:
         raise InputError("one camera per person is needed", seen=camera.focal_px.shape[0], expected=people)
+    if cues is not None and cues.confidence.shape[0] != people:
+        raise InputError("one row of depth cues per person is needed", seen=cues.confidence.shape[0], expected=people)
+    if cues is not None and not cues.present:
+        cues = None
     keypoints = keypoints.sanitized().to(device=body.device, dtype=body.dtype)
     fitter = _fitter(body, keypoints.format, config, prior)
     results = []
@@ -64,7 +71,9 @@ def fit_keypoints(
         for rows in torch.arange(people, device=body.device).split(config.chunk):
             if len(rows) == 0:
                 break
-            results.append(fitter.fit(keypoints[rows], camera[rows], None if start is None else start[rows], rows))
+            first = None if start is None else start[rows]
+            seen = None if cues is None else cues[rows]
+            results.append(fitter.fit(keypoints[rows], camera[rows], first, rows, seen))
             if progress is not None:
                 progress(len(rows))
     return concatenate_records(results) if results else fitter.empty()

@@ -19,6 +19,7 @@ from vitruvian.fitting.parts import BodyPrior, body_prior
 from vitruvian.fitting.solution import Solution, Status
 from vitruvian.fitting.stages import Stage
 from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.depth_cues import DepthCues
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.tensors import TensorRecord
 
@@ -66,6 +67,7 @@ def fit_views(
     config: ViewsConfig | None = None,
     prior: BodyPrior | None = None,
     start: BodyParams | None = None,
+    cues: DepthCues | None = None,
 ) -> FittedViews:
     """Fit N people, each seen in V views at the same moment, without knowing how the cameras stand (ProHMR, 3.5).
 
@@ -77,6 +79,7 @@ def fit_views(
         camera: intrinsics `(N, V)`.
         config: settings.
         prior: belief about the body pose; one that differs between pictures has a row per (person, view).
+        cues: `(N, V)`, which way bones point, in the camera frame of each view.
         start: where the fit of each view starts, `(N·V, ...)` or `(N·V, H, ...)`; turns about the vertical if None.
 
     Raises:
@@ -92,13 +95,16 @@ def fit_views(
     people, num_views = keypoints.confidence.shape[:2]
     flat = keypoints.map(lambda x: x.flatten(0, 1))
     flat_camera = camera.map(lambda x: x.flatten(0, 1))
-    single = fit_keypoints(body, flat, flat_camera, config=config.fit, prior=prior, start=start)
+    if cues is not None:
+        cues = cues.map(lambda x: x.flatten(0, 1)) if cues.present else None
+    single = fit_keypoints(body, flat, flat_camera, config=config.fit, prior=prior, start=start, cues=cues)
     fitter = Fitter(body, keypoints.format, config.fit, prior)
     with torch.no_grad():
         observed = fitter.observe(
             flat.sanitized().to(device=body.device, dtype=body.dtype),
             flat_camera.to(device=body.device, dtype=body.dtype),
             torch.arange(people * num_views, device=body.device),
+            cues,
         )
         present = observed.usable.view(people, num_views)
         params = _best_agreement(body, fitter, single, observed, present)

@@ -11,6 +11,7 @@ from torch import Tensor
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.fitting.config import FitConfig
+from vitruvian.fitting.directions import BoneDirections
 from vitruvian.fitting.kinematics import PointKinematics
 from vitruvian.fitting.levenberg_marquardt import LevenbergMarquardt
 from vitruvian.fitting.parts import BodyPrior, Part, body_parts, body_prior
@@ -29,6 +30,7 @@ from vitruvian.fitting.start import (
 )
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import orthonormalized
+from vitruvian.keypoints.depth_cues import DepthCues
 from vitruvian.keypoints.formats import GROUPS, place_of
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.targets import keypoint_targets
@@ -91,6 +93,8 @@ class Observations(TensorRecord):
     usable: Bool[Tensor, "batch"]
     shape: Float[Tensor, "batch shape"] | None = None
     """Centre of the shape prior."""
+    cues: DepthCues | None = None
+    """Which way bones point, where anything is known of it."""
 
 
 class Fitter:
@@ -130,7 +134,9 @@ class Fitter:
         template = self.body.template
         return template.new_tensor(weights), torch.tensor(hips, device=template.device)
 
-    def observe(self, keypoints: Keypoints, camera: Camera, rows: Int[Tensor, "person"]) -> Observations:
+    def observe(
+        self, keypoints: Keypoints, camera: Camera, rows: Int[Tensor, "person"], cues: DepthCues | None = None
+    ) -> Observations:
         """What a fit needs of people; `rows` as in `fit`."""
         config, targets = self.config, self.targets
         positions = keypoints.positions[:, targets.keypoint]
@@ -148,13 +154,18 @@ class Fitter:
         upright = torch.where(hips_seen, config.upright_seen, config.upright_hidden).to(weights)
         belief = None if self.prior is None else self.prior.shape
         shape = None if belief is None else belief.mean[rows].to(weights)
-        return Observations(positions, weights, sigma, camera, upright, usable, shape)
+        return Observations(positions, weights, sigma, camera, upright, usable, shape, cues)
 
     def fit(
-        self, keypoints: Keypoints, camera: Camera, start: BodyParams | None, rows: Int[Tensor, "person"]
+        self,
+        keypoints: Keypoints,
+        camera: Camera,
+        start: BodyParams | None,
+        rows: Int[Tensor, "person"],
+        cues: DepthCues | None = None,
     ) -> FittedPeople:
         """Fit some people; `rows` are theirs among all people, for priors that differ between people."""
-        observed = self.observe(keypoints, camera, rows)
+        observed = self.observe(keypoints, camera, rows, cues)
         people = observed.weights.shape[0]
         owner = torch.arange(people, device=self.body.device)
         if start is None:
@@ -316,6 +327,18 @@ class Fitter:
                 stage.robust_scale,
             )
         ]
+        if observed.cues is not None:
+            moving = tuple(joint for row in active for joint in self.parts[row].space.joints)
+            terms.append(
+                BoneDirections.of(
+                    observed.cues,
+                    self.body,
+                    moving_joints=moving,
+                    num_shape=num_shape,
+                    num_expression=num_expression,
+                    sigma=self.config.cue_sigma / stage.pose,
+                )
+            )
         weights = {"body": stage.pose, "jaw": stage.jaw, "left_hand": stage.hands, "right_hand": stage.hands}
         for column, row in enumerate(active):
             part = self.parts[row]
