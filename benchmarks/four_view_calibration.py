@@ -3,7 +3,7 @@
 The cameras that came with the recording do not fit its pictures: a point triangulated from three cameras lies 30 to 40
 pixels off in the fourth. The principal point of each camera is corrected here, from nothing but OpenPose's 2D points in
 all four views; turns and positions of the cameras, which set the scale, stay. A shift of the whole world shifts all
-principal points nearly alike, so the smallest correction is taken. Points count only where at least three cameras agree.
+principal points nearly alike, so the smallest correction is taken. Points count only where three cameras agree.
 
 python benchmarks/four_view_calibration.py [--json FILE] writes four_view_centers.json beside this file.
 """
@@ -38,7 +38,7 @@ class Truth:
     Attributes:
         points: metres; NaN where fewer than three cameras agree.
         used: cameras that agree on the point.
-        error_share: reprojection errors as shares of the person's size in each picture, of all cameras that see the point.
+        error_share: reprojection errors as shares of the person's size in each picture; NaN where a point is not seen.
     """
 
     points: Float[Tensor, "frame keypoint 3"]
@@ -85,7 +85,7 @@ def _reprojection(
 
 
 def agreed(rig: Rig, keypoints: Keypoints, *, limit: float = AGREEMENT) -> Truth:
-    """Triangulate every keypoint from the most cameras that agree on it; of equally many, from those that agree best."""
+    """Triangulate each keypoint from the most cameras that agree on it; of equally many, from those that agree best."""
     size = person_size(keypoints)[..., None]
     seen = keypoints.confidence >= MIN_CONFIDENCE
     frames, _, count = seen.shape

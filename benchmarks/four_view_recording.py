@@ -121,5 +121,7 @@ def video_frames(view: int, frames: list[int], path: Path = ARCHIVE) -> Iterator
         for frame in range(max(frames) + 1):
             _, pixels = video.read()
             if frame in frames:
-                yield Photograph.from_array(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), name=f"cam{view + 1:02d}.{frame:04d}")
+                yield Photograph.from_array(
+                    cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), name=f"cam{view + 1:02d}.{frame:04d}"
+                )
         video.release()

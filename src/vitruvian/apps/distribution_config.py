@@ -19,6 +19,9 @@ class SamplePhotographs:
     """Samples per person, besides the mode."""
     keypoints: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """OpenPose files (NAME_keypoints.json), matched to the photographs by name, or used alone."""
+    evidence: Literal["picture", "keypoints"] = "picture"
+    """What is known of each person. picture: keypoints, and which way the bones point as a network sees it in the
+    photograph, where there is one; keypoints: these alone."""
     gender: Literal["neutral", "female", "male"] = "neutral"
     """Shape space of the open body."""
     focal_px: float | None = None

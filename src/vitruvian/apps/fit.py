@@ -10,7 +10,7 @@ import torch
 
 from vitruvian.apps.beliefs import Belief, belief_by_name, belief_of_posterior, refit_portraits, stand_on_unseen_legs
 from vitruvian.apps.fit_config import FitPhotographs
-from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, gather
+from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, cues_of, gather
 from vitruvian.apps.multiview import fit_one_person, views_of_one
 from vitruvian.apps.progress import Progress, silent
 from vitruvian.apps.regress import FLOW_FIT
@@ -25,6 +25,7 @@ from vitruvian.fitting.lbfgs import LBFGS
 from vitruvian.fitting.parts import BodyPrior
 from vitruvian.fitting.solution import Status
 from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.depth_cues import DepthCues
 from vitruvian.keypoints.detectors import Detector
 from vitruvian.keypoints.observations import Keypoints, PeopleInImage
 from vitruvian.output import prepare_folder
@@ -88,6 +89,7 @@ def fit(
     start: BodyPosterior | BodyParams | None = None,
     prior: BodyPrior | str | None = None,
     config: FitConfig | None = None,
+    cues: DepthCues | None = None,
 ) -> Fits:
     """Fit a body to 2D keypoints: everyone at once, in batches that fit the memory.
 
@@ -101,9 +103,10 @@ def fit(
         prior: belief about body poses, or its name: `flow` (the default: the distribution that `regress` finds),
             `vposer`, `mixture`, `hand-set`, `bending`, `none`.
         config: solver, stages, weights; None takes those made for the prior.
+        cues: which way the bones point, one row per person, where pictures tell.
 
     Raises:
-        InputError: no camera and no image size, or cameras that do not match the people.
+        InputError: no camera and no image size, or cameras or cues that do not match the people.
     """
     pictures = [people] if isinstance(people, PeopleInImage) else people
     if isinstance(pictures, Keypoints):
@@ -132,7 +135,9 @@ def fit(
         belief = belief_by_name(prior or ("flow" if start is None else "vposer"), body, keypoints, camera)
         belief = replace(belief, start=start if start is not None else belief.start)
     portraits = start is None and prior is None
-    return _fit_rows(body, keypoints, camera, names, numbers, config or belief.config, belief, portraits=portraits)
+    return _fit_rows(
+        body, keypoints, camera, names, numbers, config or belief.config, belief, portraits=portraits, cues=cues
+    )
 
 
 def fit_photographs(
@@ -164,7 +169,8 @@ def fit_photographs(
     clock = Stopwatch()
     with clock.step("load the body"):
         body = body if body is not None else load_body(config.body, gender=config.gender)
-    options = InputOptions(config.keypoints, config.focal_px, config.image_size)
+    asked = config.evidence == "picture"
+    options = InputOptions(config.keypoints, config.focal_px, config.image_size, depth_cues=asked)
     with clock.step("find people"):
         gathered = gather(config.inputs, options, detector=detector, progress=progress)
     with clock.step("fit"):
@@ -239,6 +245,7 @@ def _fit_pictures(
         views=config.views,
         portraits=config.prior == "auto" and prior_name(config) == "flow",
         config=config_json(config_of(config)),
+        cues=cues_of(pictures),
         progress=progress,
     )
 
@@ -255,6 +262,7 @@ def _fit_rows(
     views: bool = False,
     portraits: bool = False,
     config: str | None = None,
+    cues: DepthCues | None = None,
     progress: Progress = silent,
 ) -> Fits:
     total, done = len(names), 0
@@ -266,11 +274,18 @@ def _fit_rows(
 
     progress("fit", 0, total)
     if views:
-        fitted = fit_one_person(body, keypoints, camera, fit_config, belief)
+        fitted = fit_one_person(body, keypoints, camera, fit_config, belief, cues=cues)
         advance(total)
     else:
         fitted = fit_keypoints(
-            body, keypoints, camera, config=fit_config, prior=belief.prior, start=belief.start, progress=advance
+            body,
+            keypoints,
+            camera,
+            config=fit_config,
+            prior=belief.prior,
+            start=belief.start,
+            cues=cues,
+            progress=advance,
         )
         if portraits:
             fitted = stand_on_unseen_legs(fitted, body, keypoints, min_confidence=fit_config.min_confidence)

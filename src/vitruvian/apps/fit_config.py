@@ -25,6 +25,9 @@ class FitPhotographs:
     prior: Literal["auto", "flow", "vposer", "mixture", "hand-set", "bending", "none"] = "auto"
     """What poses are likely. flow: the distribution that a network finds for these keypoints; the others know no
     picture. auto: flow, or vposer with the published stages."""
+    evidence: Literal["picture", "keypoints"] = "picture"
+    """What is known of each person. picture: keypoints, and which way the bones point as a network sees it in the
+    photograph, where there is one; keypoints: these alone."""
     views: bool = False
     """The pictures are views of one person at the same moment, from cameras that stand anywhere: fit one shape and one
     pose to all of them. Of several people in a picture the largest counts."""

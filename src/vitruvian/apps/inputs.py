@@ -2,18 +2,22 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from vitruvian.apps.progress import Progress, silent
-from vitruvian.errors import InputError, NoPersonError, VitruvianError
+from vitruvian.errors import InputError, MissingPackageError, NoPersonError, VitruvianError
 from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.depth_cues import DepthCues
 from vitruvian.keypoints.detectors import Detector, MediaPipeDetector
 from vitruvian.keypoints.images import IMAGE_SUFFIXES, Photograph, image_files, read_image
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.openpose import image_stem, keypoint_files, read_keypoints
+from vitruvian.keypoints.picture_cues import cues_in_picture
+from vitruvian.tensors import concatenate_records
 
 _MARGIN = 1.05
 
@@ -47,6 +51,7 @@ class SourcePicture:
         photograph: the file of the picture; None where there are only keypoints.
         keypoints: `(person, K)`, pixels of the picture.
         camera: the camera of the picture.
+        cues: which way the bones of each person point; None where the picture was not asked.
     """
 
     name: str
@@ -54,6 +59,7 @@ class SourcePicture:
     photograph: Path | None
     keypoints: Keypoints
     camera: Camera
+    cues: DepthCues | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +79,13 @@ class InputOptions:
         keypoints: folder of OpenPose files, or one such file; None detects people in the photographs.
         focal_px: focal length in pixels; None takes the metadata of each photograph, else the image diagonal.
         image_size: width and height of the pictures that keypoints without photographs belong to; None guesses.
+        depth_cues: ask photographs for depth cues too.
     """
 
     keypoints: Path | None = None
     focal_px: float | None = None
     image_size: tuple[int, int] | None = None
+    depth_cues: bool = False
 
 
 def gather(
@@ -170,12 +178,17 @@ def _expand(inputs: Sequence[Path]) -> tuple[list[Path], list[Failure]]:
 
 def _with_detected_keypoints(file: Path, detector: Detector, options: InputOptions, stems: _Stems) -> SourcePicture:
     photograph = read_image(file)
-    keypoints = detector.detect(photograph)
+    cues = None
+    if options.depth_cues and isinstance(detector, MediaPipeDetector):
+        seen = detector.detect_with_cues(photograph, photograph.camera(focal_px=options.focal_px))
+        keypoints, cues = seen.keypoints, seen.cues
+    else:
+        keypoints = detector.detect(photograph)
     if not len(keypoints.confidence):
         raise NoPersonError(
             "nobody was found in the picture", hint="give keypoints of your own with --keypoints FOLDER"
         )
-    return _picture(file, photograph, keypoints, options, stems)
+    return _picture(file, photograph, keypoints, options, stems, cues)
 
 
 def _with_given_keypoints(file: Path, by_stem: dict[str, Path], options: InputOptions, stems: _Stems) -> SourcePicture:
@@ -207,13 +220,33 @@ def _read_people(file: Path) -> Keypoints:
 
 
 def _picture(
-    file: Path, photograph: Photograph, keypoints: Keypoints, options: InputOptions, stems: _Stems
+    file: Path,
+    photograph: Photograph,
+    keypoints: Keypoints,
+    options: InputOptions,
+    stems: _Stems,
+    cues: DepthCues | None = None,
 ) -> SourcePicture:
     width, height = photograph.image_size
     keypoints = keypoints.sanitized((float(width), float(height)))
-    return SourcePicture(
-        file.name, stems.unique(file.stem), file, keypoints, photograph.camera(focal_px=options.focal_px)
-    )
+    camera = photograph.camera(focal_px=options.focal_px)
+    if options.depth_cues and cues is None:
+        # Without the packages of the extra `detect` keypoints alone must do, as for keypoints without photographs.
+        with suppress(MissingPackageError):
+            cues = cues_in_picture(photograph, keypoints, camera)
+    return SourcePicture(file.name, stems.unique(file.stem), file, keypoints, camera, cues)
+
+
+def cues_of(pictures: Sequence[SourcePicture]) -> DepthCues | None:
+    """The depth cues of everyone in some pictures, absent where a picture has none; None if no picture has any."""
+    if not any(picture.cues is not None for picture in pictures):
+        return None
+    dtype = pictures[0].keypoints.confidence.dtype
+    rows = [
+        DepthCues.absent(len(p.keypoints.confidence), dtype=dtype) if p.cues is None else p.cues.to(dtype=dtype)
+        for p in pictures
+    ]
+    return concatenate_records(rows)
 
 
 def _with_guessed_sizes(pictures: list[SourcePicture], options: InputOptions) -> tuple[list[SourcePicture], list[str]]:

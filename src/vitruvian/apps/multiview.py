@@ -13,6 +13,7 @@ from vitruvian.fitting.config import FitConfig
 from vitruvian.fitting.fit_views import ViewsConfig, fit_views
 from vitruvian.fitting.fitter import FittedPeople
 from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.depth_cues import DepthCues
 from vitruvian.keypoints.observations import Keypoints
 
 MAX_VIEWS = 16
@@ -32,17 +33,25 @@ def views_of_one(pictures: Sequence[SourcePicture]) -> list[SourcePicture]:
             expected=f"2 to {MAX_VIEWS}",
             hint="leave out --views to fit everybody by themselves",
         )
-    return [replace(picture, keypoints=_largest(picture.keypoints)) for picture in views]
+    return [_largest_alone(picture) for picture in views]
 
 
-def _largest(people: Keypoints) -> Keypoints:
-    box = people.sanitized().bounding_box()
+def _largest_alone(picture: SourcePicture) -> SourcePicture:
+    box = picture.keypoints.sanitized().bounding_box()
     area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
-    return people[area.argmax().view(1)]
+    row = area.argmax().view(1)
+    cues = None if picture.cues is None else picture.cues[row]
+    return replace(picture, keypoints=picture.keypoints[row], cues=cues)
 
 
 def fit_one_person(
-    body: BodyModel, keypoints: Keypoints, camera: Camera, config: FitConfig, belief: Belief
+    body: BodyModel,
+    keypoints: Keypoints,
+    camera: Camera,
+    config: FitConfig,
+    belief: Belief,
+    *,
+    cues: DepthCues | None = None,
 ) -> FittedPeople:
     """Fit one person to all rows of the keypoints, each a view; one row per view comes back, with a common shape.
 
@@ -55,6 +64,7 @@ def fit_one_person(
         config=ViewsConfig(fit=config),
         prior=belief.prior,
         start=belief.start,
+        cues=None if cues is None else cues[None],
     )
     count = len(keypoints.confidence)
     return FittedPeople(

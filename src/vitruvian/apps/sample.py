@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from vitruvian.apps.distribution_config import SamplePhotographs
-from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, gather
+from vitruvian.apps.inputs import Failure, InputOptions, SourcePicture, cues_of, gather
+from vitruvian.apps.picture_posterior import PicturePosterior, given_cues
 from vitruvian.apps.progress import Progress, silent
 from vitruvian.apps.regress import people_and_cameras, repeated
 from vitruvian.apps.results import LONGEST_SIDE_PX
@@ -88,7 +89,7 @@ class SampleOutcome:
 @torch.no_grad()
 def sample_people(
     body: BodyModel,
-    posterior: BodyPosterior,
+    posterior: BodyPosterior | PicturePosterior,
     pictures: Sequence[SourcePicture],
     *,
     num_samples: int,
@@ -154,13 +155,17 @@ def sample_photographs(
     body = body or open_body(
         config.gender, num_shape=network.config.num_shape, num_expression=network.config.num_expression
     )
-    options = InputOptions(config.keypoints, config.focal_px, config.image_size)
+    asked = config.evidence == "picture"
+    options = InputOptions(config.keypoints, config.focal_px, config.image_size, depth_cues=asked)
     gathered = gather(list(config.inputs), options, detector=detector, progress=progress)
     if not gathered.pictures:
         return SampleOutcome(None, gathered.failures, folder, gathered.notes)
     keypoints, camera = _all_people(gathered.pictures)
-    posterior = infer(network, keypoints, camera)
+    posterior: BodyPosterior | PicturePosterior = infer(network, keypoints, camera)
     generator = torch.Generator().manual_seed(config.seed)
+    cues = cues_of(gathered.pictures)
+    if cues is not None and cues.present:
+        posterior = given_cues(posterior, body, cues, generator=generator)
     people = sample_people(body, posterior, gathered.pictures, num_samples=config.n, generator=generator)
     save_samples(people, gathered.pictures, folder / "samples.npz", config=config, body=body)
     if config.pictures:

@@ -1,6 +1,5 @@
 """Depth cues as a term of the fit: bones point the way that the picture says."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,7 +24,7 @@ ROBUST_SCALE = 3.0
 
 @dataclass(frozen=True, eq=False)
 class BoneVectors(TensorRecord):
-    """Vectors along the bones of a body, each the difference of two of its points; `rows` are theirs in `BONE_NAMES`."""
+    """Vectors along bones of a body, each the difference of two of its points; `rows` are theirs in `BONE_NAMES`."""
 
     points: SkinnedPoints
     rows: tuple[int, ...]
@@ -72,7 +71,7 @@ def bone_kinematics(
 
 @dataclass(frozen=True, eq=False)
 class BoneDirections(TensorRecord):
-    """½ Σ_b ω_b ρ(|v_b/|v_b| − d_b| / σ), ρ Geman-McClure, over the vectors v_b of the bones; blind to where the body is.
+    """½ Σ_b ω_b ρ(|v_b/|v_b| − d_b| / σ), ρ Geman-McClure, over the vectors v_b of the bones, wherever the body is.
 
     Args:
         kinematics: the vectors v_b, as points of the body whose attachments sum to zero (`bone_vectors`).

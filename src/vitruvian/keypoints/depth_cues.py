@@ -10,30 +10,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitruvian.errors import InputError, ShapeError
-from vitruvian.keypoints.places import SIDES
+from vitruvian.keypoints.places import SIDES, mirror_place
 from vitruvian.tensors import TensorRecord
 
-_ONE_SIDE = {
+_LIMBS = {
     "upper_arm": ("shoulder", "elbow"),
     "forearm": ("elbow", "wrist"),
-    "flank": ("hip", "shoulder"),
     "thigh": ("hip", "knee"),
     "shin": ("knee", "ankle"),
-    "foot": ("heel", "big_toe"),
+    "flank": ("hip", "shoulder"),
 }
 BONES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        f"{side}_{bone}": (f"{side}_{start}", f"{side}_{end}")
-        for side in SIDES
-        for bone, (start, end) in _ONE_SIDE.items()
+        **{
+            f"{side}_{bone}": (f"{side}_{start}", f"{side}_{end}")
+            for side in SIDES
+            for bone, (start, end) in _LIMBS.items()
+        },
+        "hips": ("right_hip", "left_hip"),
+        "shoulders": ("right_shoulder", "left_shoulder"),
     }
 )
 """The twelve bones by name, with the places where each starts and ends."""
 BONE_NAMES = tuple(BONES)
-_MIRROR = tuple(
-    BONE_NAMES.index(name.replace("left", "right") if name.startswith("left") else name.replace("right", "left"))
-    for name in BONE_NAMES
-)
+_MIRROR = tuple(BONE_NAMES.index(mirror_place(name)) for name in BONE_NAMES)
+_ACROSS = tuple(-1.0 if start.startswith("right") and end.startswith("left") else 1.0 for start, end in BONES.values())
+"""Bones from side to side run the other way in the mirror."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,7 @@ class DepthCues(TensorRecord):
         """The cues of the picture mirrored left to right: the person's left becomes their right."""
         rows = list(_MIRROR)
         mirrored = self.directions[..., rows, :] * self.directions.new_tensor([-1.0, 1.0, 1.0])
+        mirrored = mirrored * self.directions.new_tensor(_ACROSS)[:, None]
         return replace(self, directions=mirrored, confidence=self.confidence[..., rows])
 
     def turned(self, R: Float[Tensor, "*batch 3 3"]) -> Self:

@@ -12,7 +12,6 @@ from functools import cache
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from vitruvian.errors import InputError
 from vitruvian.geometry.cameras import Camera
@@ -24,7 +23,7 @@ from vitruvian.keypoints.mediapipe_models import PersonFinder, PoseReader, PoseR
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.places import SIDES
 from vitruvian.keypoints.regions import Pyramid, Region, region_of_axis, region_of_box
-from vitruvian.tensors import concatenate_records
+from vitruvian.tensors import TensorRecord, concatenate_records
 
 _FORMAT = get_format("mediapipe-pose33")
 _STARTS = [_FORMAT.index(start) for start, _ in BONES.values()]
@@ -38,6 +37,14 @@ _MIN_CONFIDENCE = 0.1
 """Keypoints below this are not seen."""
 MIN_SCORE = 0.5
 """Least score of the network that the region holds a person."""
+
+
+@dataclass(frozen=True, eq=False)
+class SeenPeople(TensorRecord):
+    """What a picture tells of N people: where their keypoints are, and which way their bones point."""
+
+    keypoints: Keypoints
+    cues: DepthCues
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +66,7 @@ def read_twice(reader: PoseReader, pyramid: Pyramid, region: Region) -> PairedRe
     return PairedReading(reader(pyramid, region), reader(pyramid, region, mirrored=True), region)
 
 
-def cues_of_reading(
-    reading: PairedReading, camera: Camera, *, scale: tuple[float, float] = (1.0, 1.0)
-) -> DepthCues:
+def cues_of_reading(reading: PairedReading, camera: Camera, *, scale: tuple[float, float] = (1.0, 1.0)) -> DepthCues:
     """Cues of one person (batch axis of one) in the camera frame.
 
     The network answers for a camera that looks at the person; that camera's turn is undone here. Directions of both
@@ -133,9 +138,7 @@ def cues_in_picture(
     return concatenate_records(rows)
 
 
-def region_of_person(
-    positions: Float[np.ndarray, "33 2"], confidence: Float[np.ndarray, "33"]
-) -> Region | None:
+def region_of_person(positions: Float[np.ndarray, "33 2"], confidence: Float[np.ndarray, "33"]) -> Region | None:
     """The region in which the network expects a person: hips in the middle, shoulders above; None if little is seen."""
     seen = confidence >= _MIN_CONFIDENCE
     if seen.sum() < 3:
