@@ -1,70 +1,74 @@
-"""The distribution given keypoints and cues, with an untrained network: laws of Bayes hold whatever the weights are."""
+"""The distribution given keypoints and cues: Bayes' law holds, and truth drawn from the model is found as often as said."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.recovery.test_posterior import people, small_network
+from tests.fitting.seen_people import seen_people
 from vitruvian.apps.picture_posterior import PicturePosterior, given_cues
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import open_body
 from vitruvian.errors import InputError
-from vitruvian.fitting.directions import bone_vectors
-from vitruvian.keypoints.depth_cues import BONES, DepthCues
-from vitruvian.recovery.posterior import BodyPosterior, PoseSamples, infer
+from vitruvian.fitting.directions import ROBUST_SCALE, SIGMA, bone_vectors
+from vitruvian.fitting.residuals import geman_mcclure
+from vitruvian.keypoints.depth_cues import DepthCues
+from vitruvian.recovery.posterior import BodyPosterior, infer
+from vitruvian.recovery.weights import pose_network
 
-SIGMA = 0.35
+PEOPLE = 3
+"""The last of them has no cues."""
 
 
 @pytest.fixture(scope="module")
 def body() -> BodyModel:
-    return replace(open_body(num_shape=10, num_expression=10).to(dtype=torch.float64), correctives=None)
+    return open_body(num_shape=10, num_expression=10)
 
 
 @pytest.fixture(scope="module")
-def posterior() -> BodyPosterior:
-    return infer(small_network(), *people())
+def posterior(body: BodyModel) -> BodyPosterior:
+    people = seen_people(body, PEOPLE, noise_px=3.0)
+    return infer(pose_network(), people.keypoints, people.camera)
 
 
 def bones_of(body: BodyModel, rotations: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(
-        body.with_shape().with_pose(rotations).points(bone_vectors(body).points), dim=-1
+    posed = body.with_shape().with_pose(rotations)
+    return torch.nn.functional.normalize(posed.points(bone_vectors(body).points), dim=-1)
+
+
+def cues_from(true: Tensor, generator: torch.Generator) -> DepthCues:
+    """What the likelihood would have shown of directions `(person, bone, 3)`: drawn by weight from all over the sphere."""
+    sphere = torch.nn.functional.normalize(torch.randn(4000, *true.shape, generator=generator), dim=-1)
+    value, _ = geman_mcclure(((sphere - true) / SIGMA).square().sum(-1), ROBUST_SCALE)
+    chosen = torch.multinomial(torch.softmax(-0.5 * value, 0).flatten(1).T, 1, generator=generator).view(
+        true.shape[:-1]
     )
-
-
-def cues_from(body: BodyModel, poses: PoseSamples, generator: torch.Generator) -> DepthCues:
-    """What the likelihood would have shown of poses: their directions with its noise; the last person has none."""
-    true = bones_of(body, poses.rotations)
-    noise = torch.randn(true.shape, generator=generator, dtype=true.dtype)
-    seen = torch.nn.functional.normalize(true + SIGMA * noise, dim=-1)
-    confidence = torch.ones_like(seen[..., 0])
-    confidence[-1] = 0
-    return DepthCues(seen, confidence)
+    seen = sphere.gather(0, chosen[None, ..., None].expand(1, *true.shape))[0]
+    return DepthCues(seen, torch.ones(true.shape[:-1]))
 
 
 @pytest.fixture(scope="module")
 def given(posterior: BodyPosterior, body: BodyModel) -> PicturePosterior:
     generator = torch.Generator().manual_seed(3)
     true = posterior.sample(1, generator=generator)[0]
-    return given_cues(posterior, body, cues_from(body, true, generator), generator=generator)
+    cues = cues_from(bones_of(body, true.rotations), generator)
+    cues.confidence[-1] = 0
+    return given_cues(posterior, body, cues, generator=generator)
 
 
 def test_the_mode_has_the_highest_density(given: PicturePosterior, generator: torch.Generator) -> None:
     mode = given.mode()
     samples = given.sample(50, generator=generator)
     assert (mode.log_prob >= samples.log_prob.amax(0)).all()
-    for step in 1e-2 * torch.randn(20, *given.center.shape, generator=generator, dtype=torch.float64):
-        near = given.keypoints.decode(given.center + step, mode.hand_latent)
-        density = given.log_prob(near.rotations) + (mode.log_prob - given.log_prob(mode.rotations))
-        assert (density <= mode.log_prob + 1e-4).all()
+    steps = 0.1 * torch.randn(20, *given.center.shape, generator=generator)
+    near = given.keypoints.decode(given.center + steps, mode.hand_latent.expand(20, -1, -1, -1))
+    assert (given.log_prob(near.rotations) <= given.log_prob(mode.rotations) + 1e-2).all()
 
 
 def test_density_integrates_to_one(given: PicturePosterior, generator: torch.Generator) -> None:
     """E over the flow's own samples of p(z | picture) / p(z | keypoints) is one: Z is right."""
-    samples = given.keypoints.sample(1500, generator=generator)
+    samples = given.keypoints.sample(1000, generator=generator)
     ratio = (given.log_prob(samples.rotations) - given.keypoints.log_prob(samples.rotations)).exp()
     error = ratio.std(0) / math.sqrt(len(ratio))
     assert ((ratio.mean(0) - 1).abs() < 4 * error + 0.05).all()
@@ -73,19 +77,19 @@ def test_density_integrates_to_one(given: PicturePosterior, generator: torch.Gen
 def test_samples_know_their_own_density(given: PicturePosterior, generator: torch.Generator) -> None:
     samples = given.sample(6, generator=generator)
     hands = given.keypoints.hands.log_prob_of_latent(samples.hand_latent).sum(-1)
-    torch.testing.assert_close(samples.log_prob, given.log_prob(samples.rotations) + hands, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(samples.log_prob, given.log_prob(samples.rotations) + hands, rtol=1e-4, atol=2e-2)
 
 
 def test_samples_are_those_of_the_weighted_flow(given: PicturePosterior, generator: torch.Generator) -> None:
     """Means over samples agree with importance sampling from the flow itself, which needs no proposal."""
-    samples = bones_of(given.likelihood.body, given.sample(400, generator=generator).rotations)
-    plain = given.keypoints.sample(4000, generator=generator).rotations
+    samples = bones_of(given.likelihood.body, given.sample(100, generator=generator).rotations)
+    plain = given.keypoints.sample(2000, generator=generator).rotations
     weight = torch.softmax(given.likelihood.log(plain), 0)
     bones = bones_of(given.likelihood.body, plain)
     expected = (weight[..., None, None] * bones).sum(0)
     effective = 1 / weight.square().sum(0)
-    spread = samples.std(0) * (1 / 400 + 1 / effective[:, None, None]).sqrt()
-    assert (effective > 50).all()
+    spread = samples.std(0) * (1 / 100 + 1 / effective[:, None, None]).sqrt()
+    assert (effective > 20).all()
     z = (samples.mean(0) - expected) / spread
     assert z.abs().amax() < 5
     assert z.square().mean() < 2
@@ -103,33 +107,31 @@ def test_cues_lower_the_entropy_and_their_absence_leaves_everything(
     torch.testing.assert_close(mode.rotations[-1], plain.rotations[-1])
     torch.testing.assert_close(mode.log_prob[-1], plain.log_prob[-1])
     # The entropy is the mean of −log p over samples (of the body alone).
-    samples = given.sample(400, generator=generator)
+    samples = given.sample(100, generator=generator)
     values = -given.log_prob(samples.rotations)
-    error = values.std(0) / 20
+    error = values.std(0) / 10
     assert ((values.mean(0) - after).abs() < 4 * error + 0.3).all()
 
 
 def test_calibrated_where_truth_is_drawn_from_the_model(
     posterior: BodyPosterior, body: BodyModel, generator: torch.Generator
 ) -> None:
-    """Ranks of the truth among samples are uniform, in the directions of bones (simulation-based calibration)."""
-    repeats, count = 40, 19
+    """Ranks of the truth among samples are uniform, in directions of bones (simulation-based calibration, Talts 2018)."""
+    repeats, count = 25, 19
     many = posterior[torch.arange(2).repeat(repeats)]
-    true = many.sample(1, generator=generator)[0]
-    cues = cues_from(body, true, generator)[:-1]
-    many, true = many[: len(cues.confidence)], true[: len(cues.confidence)]
-    given = given_cues(many, body, cues, generator=generator)
+    true = bones_of(body, many.sample(1, generator=generator)[0].rotations)
+    given = given_cues(many, body, cues_from(true, generator), generator=generator)
     samples = bones_of(body, given.sample(count, generator=generator).rotations)
-    rank = (samples < bones_of(body, true.rotations)).sum(0).double()  # 0 … 19, uniform if calibrated
-    people = len(rank)
-    # Ranks of one person hang together; the mean over bones of a person is one draw with at most this deviation.
-    sd = math.sqrt(((count + 1) ** 2 - 1) / 12)
-    assert abs(float(rank.mean()) - count / 2) < 4 * sd / math.sqrt(people * 3)
-    inside = ((rank >= 2) & (rank <= count - 2)).double().mean((1, 2))
-    assert abs(float(inside.mean()) - 0.8) < 4 * float(inside.std()) / math.sqrt(people)
+    rank = (samples < true).sum(0).double().flatten(1)  # 0 … 19
+    for inside, share in (
+        ((rank >= 2) & (rank <= 17), 16 / 20),
+        (rank < 10, 1 / 2),
+        ((rank >= 5) & (rank < 15), 1 / 2),
+    ):
+        per_person = inside.double().mean(1)  # bones of one person hang together, people do not
+        assert abs(float(per_person.mean()) - share) < 4 * float(per_person.std()) / math.sqrt(len(per_person))
 
 
 def test_cues_must_belong_to_the_people(posterior: BodyPosterior, body: BodyModel) -> None:
     with pytest.raises(InputError, match="one row of depth cues"):
         given_cues(posterior, body, DepthCues.absent(len(posterior) + 1))
-    assert len(BONES) == len(bone_vectors(body).rows)

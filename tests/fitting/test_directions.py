@@ -27,6 +27,7 @@ from vitruvian.fitting.stages import Stage
 from vitruvian.geometry.rotations import exp_so3
 from vitruvian.keypoints.depth_cues import BONE_NAMES, BONES, DepthCues
 from vitruvian.keypoints.observations import Keypoints
+from vitruvian.keypoints.places import SIDES
 from vitruvian.keypoints.targets import keypoint_targets
 from vitruvian.priors.pose_spaces import PlainRotations, PoseSpace
 from vitruvian.priors.vposer import VPoser
@@ -226,8 +227,14 @@ def test_true_directions_bring_the_body_nearer_to_the_truth(float_body: BodyMode
 
 
 def test_true_directions_in_several_views(float_body: BodyModel) -> None:
-    """Two views of each person, of which the second alone has cues: the pose that both share gets better in both."""
-    people = seen_people(float_body, 4, views=2, noise_px=15.0)
+    """Legs that no keypoint shows in either view follow the cues that one of them has."""
+    people = seen_people(float_body, 4, views=2)
+    definition = people.keypoints.definition
+    confidence = people.keypoints.confidence.clone()
+    for side in SIDES:
+        for place in ("knee", "ankle", "heel", "big_toe", "small_toe"):
+            confidence[:, definition.index(f"{side}_{place}")] = 0
+    people = replace(people, keypoints=replace(people.keypoints, confidence=confidence))
     cues = true_cues(float_body, people)
     only_second = replace(cues, confidence=cues.confidence * torch.tensor([0.0, 1.0]).repeat(4)[:, None])
 
@@ -246,7 +253,7 @@ def test_true_directions_in_several_views(float_body: BodyModel) -> None:
             cues=seen,
         )
         errors.append(error_m(float_body, fits.params.map(lambda x: x[:, 0]), people.params[::2]))
-    assert errors[1] < 0.9 * errors[0]
+    assert errors[1] < 0.6 * errors[0]
 
 
 def test_cues_must_belong_to_the_people(float_body: BodyModel) -> None:

@@ -176,7 +176,7 @@ def _laplace(
     term = BoneDirections.of(cues, body, moving_joints=space.joints, num_shape=0, num_expression=0, sigma=sigma)
     problem = BodyProblem(body, [space], [PoseSpacePrior(0, 1.0), term], num_shape=0, num_expression=0)
     mode = space.initial(len(posterior), dtype=body.dtype, device=body.device)
-    state = FitState((mode,), *(mode.new_zeros(len(posterior), n) for n in (0, 0, 3)))
+    state = FitState((mode,), *(mode.new_zeros(len(posterior), n) for n in (body.num_shape, body.num_expression, 3)))
     solved = LevenbergMarquardt(max_iterations=20).solve(problem, state).state
     columns = problem.layout.poses[0]
     precision = problem.linearize(solved).hessian[:, columns, columns]

@@ -16,9 +16,9 @@ from vitruvian.keypoints.depth_cues import BONE_NAMES, BONES, DepthCues
 from vitruvian.keypoints.targets import Combination, combined_points, find_target
 from vitruvian.tensors import TensorRecord
 
-SIGMA = 0.35
+SIGMA = 0.3
 """Expected error of a direction: of the difference of two vectors of length one."""
-ROBUST_SCALE = 3.0
+ROBUST_SCALE = 6.0
 """Scale of Geman-McClure, in units of `SIGMA`."""
 
 

@@ -29,9 +29,9 @@ _FORMAT = get_format("mediapipe-pose33")
 _STARTS = [_FORMAT.index(start) for start, _ in BONES.values()]
 _ENDS = [_FORMAT.index(end) for _, end in BONES.values()]
 _OTHER_SIDE = np.array(_FORMAT.flip)
-_PASSES_APART = 0.35
-"""Difference of the directions of picture and mirror image at which confidence falls to 61 %."""
-_POINTS_APART = 0.04
+_PASSES_APART = 0.6
+"""Difference of the directions of picture and mirror image at which confidence falls to one half."""
+_POINTS_APART = 0.07
 """The same for the distance of the network's points from the given keypoints, as a share of the person's size."""
 _MIN_CONFIDENCE = 0.1
 """Keypoints below this are not seen."""
@@ -84,7 +84,7 @@ def cues_of_reading(reading: PairedReading, camera: Camera, *, scale: tuple[floa
         visible.append(one.visibility * one.presence)
     sure = np.mean(visible, axis=0)
     apart = ((directions[0] - directions[1]) ** 2).sum(-1)
-    confidence = np.minimum(sure[_STARTS], sure[_ENDS]) * np.exp(-apart / (2 * _PASSES_APART**2))
+    confidence = np.minimum(sure[_STARTS], sure[_ENDS]) * _gate(apart / _PASSES_APART**2)
     if min(reading.straight.score, reading.mirrored.score) < MIN_SCORE:
         confidence = np.zeros_like(confidence)
     mean = torch.from_numpy(directions[0] + directions[1])
@@ -171,8 +171,13 @@ def agreement(
     for row, (start, end) in enumerate(zip(_STARTS, _ENDS, strict=True)):
         exchanged = both[start] and both[end] and crossed[start] + crossed[end] < squared[start] + squared[end]
         if seen[start] and seen[end] and not exchanged:
-            out[row] = math.exp(-max(squared[start], squared[end]) / (2 * _POINTS_APART**2))
+            out[row] = _gate(max(squared[start], squared[end]) / _POINTS_APART**2)
     return out
+
+
+def _gate(squared: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """1 / (1 + x⁴) of x²: directions are about equally good up to a limit, and worthless soon beyond it."""
+    return 1 / (1 + squared**2)
 
 
 @cache
