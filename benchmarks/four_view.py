@@ -1,45 +1,51 @@
-"""Poses of a real person against triangulated 3D points: one view, two views, four views.
+"""A real person in four views: what keypoints alone and the picture's depth cues make of each, against 3D points.
 
-The recording (shared data, four_view_balancing.zip) has OpenPose keypoints in the order BODY_25B from four cameras, and
-3D points triangulated from them. python benchmarks/four_view.py [--frames 25] [--json FILE]
+python benchmarks/four_view.py [--frames 25] [--part report|choice|all] [--truth corrected|given] [--json FILE]
+
+The points are triangulated with corrected cameras (four_view_calibration.py). Settings were chosen on the even blocks
+of ten frames and are reported on the odd ones. Keypoints are those of OpenPose, which came with the recording, and of
+the detector.
 """
 
-import io
 import json
-import tomllib
-import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import torch
 import tyro
+from four_view_recording import Recording, corrected_centers, read_recording, video_frames
+from four_view_scores import BLOCK, Errors, Scene, Scorer, corrected_scene, given_scene, paired_gain
 from torch import Tensor
 
 import vitruvian as vt
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
-from vitruvian.estimation.regress import FLOW_FIT, IN_VIEWS, flow_prior, placed_mode
-from vitruvian.evaluation.distribution_scores import Errors
-from vitruvian.evaluation.metrics import MM, procrustes_align
+from vitruvian.estimation.picture_posterior import given_cues
+from vitruvian.estimation.regress import FLOW_FIT, IN_VIEWS, flow_prior, placed_mode, regress
+from vitruvian.fitting.directions import cue_terms
 from vitruvian.fitting.fit import fit_keypoints
 from vitruvian.fitting.fit_views import ViewsConfig, fit_views
 from vitruvian.fitting.parts import body_prior
 from vitruvian.geometry.cameras import Camera
-from vitruvian.geometry.rotations import exp_so3
+from vitruvian.keypoints.depth_cues import DepthCues
+from vitruvian.keypoints.detectors import DetectorConfig, MediaPipeDetector
+from vitruvian.keypoints.images import Photograph
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.keypoints.people import People
-from vitruvian.keypoints.targets import keypoint_targets
-from vitruvian.recovery.posterior import infer
+from vitruvian.keypoints.picture_cues import SeenPeople, cues_in_picture
+from vitruvian.recovery.estimates import place
+from vitruvian.recovery.posterior import BodyPosterior
 from vitruvian.recovery.weights import pose_network
+from vitruvian.tensors import concatenate_records
 
-ARCHIVE = Path(__file__).resolve().parents[2] / "shared" / "data" / "four_view_balancing.zip"
-FORMAT = "openpose-body25b"
-PLACES = {
-    "Hip": "hip", "Knee": "knee", "Ankle": "ankle", "BigToe": "big_toe", "SmallToe": "small_toe", "Heel": "heel",
-    "Shoulder": "shoulder", "Elbow": "elbow", "Wrist": "wrist",
-}  # fmt: skip
-SINGLE = {"Nose": "nose", "Neck": "upper_neck", "Head": "head_top"}
+NUM_SAMPLES = 25
+KNEE_BINS = (0.0, 15.0, 30.0, 60.0, 180.0)
+MIN_POINTS = 8
+"""Pictures with fewer keypoints of the person are left out."""
+SAME_PERSON = 0.15
+"""A detection whose points lie further from OpenPose's, as a share of the person's size, is somebody else."""
 
 
 @dataclass(frozen=True)
@@ -47,112 +53,207 @@ class FourViewConfig:
     """The real four-view benchmark.
 
     Attributes:
-        frames: frames, spread evenly over the recording.
+        frames: frames, spread evenly over the part.
+        part: blocks of ten frames: those on which settings were chosen, the others, or both.
+        truth: the corrected calibration, or the one that came with the recording.
+        detected: also with keypoints of the detector.
         json: file for the figures.
     """
 
     frames: int = 25
+    part: Literal["report", "choice", "all"] = "report"
+    truth: Literal["corrected", "given"] = "corrected"
+    detected: bool = True
     json: Path | None = None
 
 
-@dataclass(frozen=True)
-class Recording:
-    """Keypoints `(frame, camera, K)` with cameras, and 3D points `(frame, camera, point, 3)` in each camera's frame.
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """The person in some pictures: keypoints, cues, cameras and truth, one row a picture."""
 
-    `rows` are the keypoints of the format that the 3D points belong to.
-    """
-
-    keypoints: Keypoints
+    people: SeenPeople
     camera: Camera
-    points: Tensor
-    rows: list[int]
+    scene: Scene
 
 
-def read_recording(path: Path, count: int) -> Recording:
-    """Some frames of the recording."""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        calibration = tomllib.loads(
-            archive.read(next(n for n in names if n.endswith(".toml") and "Calib" in n)).decode()
-        )
-        cameras = [calibration[f"cam_{k:02d}"] for k in (1, 2, 3, 4)]
-        trc = archive.read(next(n for n in names if n.endswith("_0-100.trc"))).decode().splitlines()
-        markers = [name for name in trc[3].split("\t")[2:] if name]
-        table = np.genfromtxt(io.StringIO("\n".join(trc[5:])), delimiter="\t")[:, 2 : 2 + 3 * len(markers)]
-        frames = np.linspace(0, len(table) - 1, count).round().astype(int)
-        seen = np.zeros((count, 4, 25, 3))
-        for k in range(4):
-            for row, frame in enumerate(frames):
-                file = next(n for n in names if n.endswith(f"cam{k + 1:02d}.{frame:04d}.json"))
-                people = json.loads(archive.read(file))["people"]
-                if people and "pose_keypoints_2d" in people[0]:
-                    seen[row, k] = np.reshape(people[0]["pose_keypoints_2d"], (25, 3))
-    xyz = table[frames].reshape(count, -1, 3)[..., [2, 0, 1]]  # the calibration is Z up, the TRC Y up
-    R = exp_so3(torch.tensor([c["rotation"] for c in cameras], dtype=torch.float64))
-    t = torch.tensor([c["translation"] for c in cameras], dtype=torch.float64)
-    points = torch.einsum("cij,fpj->fcpi", R, torch.from_numpy(xyz)) + t[:, None]
-    matrices = torch.tensor([c["matrix"] for c in cameras], dtype=torch.float64)
-    camera = Camera(
-        matrices[:, [0, 1], [0, 1]], matrices[:, :2, 2], torch.tensor([c["size"] for c in cameras], dtype=torch.float64)
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What one kind of evidence makes of every picture; samples `(sample, row)`, the mode first."""
+
+    mode: BodyParams
+    samples: BodyParams
+    fit: BodyParams
+
+
+def chosen_frames(scene: Scene, config: FourViewConfig) -> list[int]:
+    """Frames of the part, evenly spread."""
+    wanted = {"report": (1,), "choice": (0,), "all": (0, 1)}[config.part]
+    frames = sorted({frame for frame in scene.frame if frame // BLOCK % 2 in wanted})
+    picks = torch.linspace(0, len(frames) - 1, min(config.frames, len(frames))).round().long()
+    return [frames[pick] for pick in picks.tolist()]
+
+
+def openpose_sight(
+    recording: Recording, scene: Scene, camera: Camera, frames: list[int], pictures: dict[tuple[int, int], Photograph]
+) -> Sight:
+    """OpenPose's keypoints with cues of their pictures."""
+    usable = (recording.keypoints.confidence > 0).sum(-1) >= MIN_POINTS
+    rows = [
+        row
+        for row, (frame, view) in enumerate(zip(scene.frame, scene.view, strict=True))
+        if frame in frames and usable[frame, view]
+    ]
+    scene = scene[rows]
+    keypoints = recording.keypoints.to(dtype=torch.float32)[scene.frame, scene.view]
+    cues = [
+        cues_in_picture(pictures[frame, view], keypoints[row : row + 1], camera[view])
+        for row, (frame, view) in enumerate(zip(scene.frame, scene.view, strict=True))
+    ]
+    return Sight(SeenPeople(keypoints, concatenate_records(cues)), camera[scene.view], scene)
+
+
+def detected_sight(openpose: Sight, camera: Camera, pictures: dict[tuple[int, int], Photograph]) -> Sight:
+    """The same person as the detector sees them; pictures in which it does not find them are left out."""
+    detector = MediaPipeDetector(DetectorConfig(tile_levels=0))  # the person fills the picture
+    rows, people = [], []
+    for row, key in enumerate(zip(openpose.scene.frame, openpose.scene.view, strict=True)):
+        seen = detector.detect_with_cues(pictures[key], camera[key[1]])
+        person = _same_person(seen.keypoints, openpose.people.keypoints[row])
+        if person is not None:
+            rows.append(row)
+            people.append(seen[[person]])
+    return Sight(concatenate_records(people), openpose.camera[rows], openpose.scene[rows])
+
+
+def _same_person(found: Keypoints, keypoints: Keypoints) -> int | None:
+    """Row of the detection that lies on given keypoints."""
+    if not len(found.confidence):
+        return None
+    mine = found.to_format("coco17")
+    other = keypoints.to_format("coco17")
+    weight = mine.confidence * other.confidence
+    apart = (mine.positions - other.positions).norm(dim=-1)
+    box = other.bounding_box()
+    share = (weight * apart).sum(-1) / weight.sum(-1).clamp_min(1e-6) / (box[2:] - box[:2]).amax()
+    best = int(share.argmin())
+    return best if float(share[best]) < SAME_PERSON and float(weight[best].sum()) > 1 else None
+
+
+def estimate(
+    body: BodyModel, posterior: BodyPosterior, sight: Sight, cues: DepthCues | None, generator: torch.Generator
+) -> Estimate:
+    """Mode, samples and fit of every picture, from keypoints alone or with cues."""
+    keypoints, camera = sight.people.keypoints, sight.camera
+    given = posterior if cues is None else given_cues(posterior, body, cues, generator=generator)
+    mode = given.mode()
+    samples = concatenate_records([mode[None], given.sample(NUM_SAMPLES - 1, generator=generator)])
+    people = People.in_picture(keypoints, camera)
+    placed = placed_mode(posterior, body, people)
+    prior, start = flow_prior(posterior, body, people, placed), placed.params
+    terms = cue_terms(cues, sigma=FLOW_FIT.cue_sigma)
+    fit = fit_keypoints(body, keypoints, camera, config=FLOW_FIT, prior=prior, start=start, terms=terms)
+    return Estimate(
+        place(mode, body, keypoints, camera).params, place(samples, body, keypoints, camera).params, fit.params
     )
-    keypoints = Keypoints(torch.from_numpy(seen[..., :2]).float(), torch.from_numpy(seen[..., 2]).float(), FORMAT)
-    places = [SINGLE.get(m) or f"{'left' if m[0] == 'L' else 'right'}_{PLACES[m[1:]]}" for m in markers]
-    rows = [keypoints.definition.index(place) for place in places]
-    camera = camera.map(lambda x: x.float().expand(count, 4, 2))
-    return Recording(keypoints, camera, points.float(), rows)
 
 
-def errors(body: BodyModel, params: BodyParams, recording: Recording, views: slice) -> Errors:
-    """Errors of bodies `(frame, view)` at the points of the recording; the middle of the hips at the origin."""
-    targets = keypoint_targets(body, FORMAT)
-    columns = [targets.keypoint.tolist().index(row) for row in recording.rows]
-    posed = body.with_shape(params.betas, params.expression).with_pose(params.rotations, params.transl)
-    found = posed.points(targets.points)[..., columns, :]
-    truth = recording.points[:, views].reshape(-1, *recording.points.shape[-2:])
-    hips = [k for k, row in enumerate(recording.rows) if "hip" in recording.keypoints.definition.places[row]]
-    moved = found - found[:, hips].mean(1, keepdim=True), truth - truth[:, hips].mean(1, keepdim=True)
-    error = (moved[0] - moved[1]).norm(dim=-1).mean() * MM
-    aligned = (procrustes_align(found, truth) - truth).norm(dim=-1).mean() * MM
-    return Errors(float(error), float(aligned))
+def compare(body: BodyModel, scorer: Scorer, sight: Sight) -> dict[str, object]:
+    """Scores from keypoints and from the picture, and what the picture gains."""
+    posterior = regress(sight.people.keypoints, sight.camera)
+    scores: dict[str, dict[str, Errors]] = {}
+    rows: dict[str, object] = {"pictures": len(sight.scene)}
+    for name, cues in (("keypoints", None), ("picture", sight.people.cues)):
+        found = estimate(body, posterior, sight, cues, torch.Generator().manual_seed(0))
+        scores[name] = {
+            "mode": scorer.errors(sight.scene, found.mode),
+            "samples": scorer.errors(sight.scene, found.samples).best(),
+            "fit": scorer.errors(sight.scene, found.fit),
+        }
+        rows[name] = {
+            **{estimate: errors.means() for estimate, errors in scores[name].items()},
+            "coverage": scorer.coverage(sight.scene, found.samples[1:]),
+            "knees": {"mode": knee_bias(scorer, sight.scene, found.mode),
+                      "fit": knee_bias(scorer, sight.scene, found.fit)},
+        }  # fmt: skip
+    rows["gain"] = {
+        name: {
+            metric: paired_gain(
+                getattr(scores["keypoints"][name], metric), getattr(scores["picture"][name], metric), sight.scene.frame
+            )
+            for metric in ("mpjpe_mm", "pa_mpjpe_mm")
+        }
+        for name in scores["keypoints"]
+    }
+    return rows
+
+
+def knee_bias(scorer: Scorer, scene: Scene, params: BodyParams) -> dict[str, dict[str, float]]:
+    """Mean of estimated − true flexion by true flexion, degrees, and how many knees that is."""
+    true, known = scorer.knees(scene.points), scorer.known_knees(scene)
+    difference = scorer.knees(scorer.points(params)) - true
+    out = {}
+    for low, high in pairwise(KNEE_BINS):
+        rows = known & (true >= low) & (true < high)
+        if rows.any():
+            out[f"{low:.0f}-{high:.0f}"] = {"bias_deg": float(difference[rows].mean()), "knees": int(rows.sum())}
+    return out
+
+
+def several_views(body: BodyModel, scorer: Scorer, sight: Sight) -> dict[str, object]:
+    """Two and four uncalibrated views together, of the frames in which all four see the person."""
+    frames = [frame for frame in dict.fromkeys(sight.scene.frame) if sight.scene.frame.count(frame) == 4]
+    out: dict[str, object] = {}
+    for views in (2, 4):
+        pairs = list(zip(sight.scene.frame, sight.scene.view, strict=True))
+        rows = [pairs.index((frame, view)) for frame in frames for view in range(views)]
+        keypoints, camera = sight.people.keypoints[rows], sight.camera[rows]
+        people = People.in_picture(keypoints, camera)
+        posterior = regress(people)
+        placed = placed_mode(posterior, body, people)
+        prior = flow_prior(posterior, body, people, placed, strength=IN_VIEWS)
+
+        def split(x: Tensor, views: int = views) -> Tensor:
+            return x.unflatten(0, (-1, views))
+
+        for name, cues in (("keypoints", None), ("picture", sight.people.cues[rows])):
+            found = fit_views(
+                body,
+                keypoints.map(split),
+                camera.map(split),
+                config=ViewsConfig(fit=FLOW_FIT),
+                prior=prior,
+                start=placed.params,
+                terms=cue_terms(cues, sigma=FLOW_FIT.cue_sigma),
+            )
+            params = found.params.map(lambda x: x.flatten(0, 1))
+            out[f"{views} views, {name}"] = scorer.errors(sight.scene[rows], params).means()
+    return out
 
 
 def main(config: FourViewConfig) -> None:
-    recording = read_recording(ARCHIVE, config.frames)
+    recording = read_recording()
+    rig = recording.rig if config.truth == "given" else recording.rig.with_centers(corrected_centers())
+    scene = given_scene(recording) if config.truth == "given" else corrected_scene(recording, rig)
+    frames = chosen_frames(scene, config)
+    pictures = {
+        (frame, view): picture
+        for view in range(4)
+        for frame, picture in zip(frames, video_frames(view, frames), strict=True)
+    }
+    camera = rig.camera.to(dtype=torch.float32)
     network = pose_network()
     body = vt.open_body(num_shape=network.config.num_shape, num_expression=network.config.num_expression)
-    out: dict[str, dict[str, float]] = {}
-    flat = recording.keypoints.map(lambda x: x.flatten(0, 1))
-    camera = recording.camera.map(lambda x: x.flatten(0, 1))
-    posterior = infer(network, flat, camera)
-    everything = slice(0, 4)
-    seen = People.in_picture(flat, camera)
-    placed = placed_mode(posterior, body, seen)
-    mode = start = placed.params
-    out["mode"] = asdict(errors(body, mode, recording, everything))
-    prior = flow_prior(posterior, body, seen, placed)
-    single = fit_keypoints(body, flat, camera, config=FLOW_FIT, prior=prior, start=start).params
-    out["fit, flow"] = asdict(errors(body, single, recording, everything))
-    vposer = fit_keypoints(body, flat, camera, prior=body_prior("vposer", body.skeleton)).params
-    out["fit, VPoser"] = asdict(errors(body, vposer, recording, everything))
-    for views in (2, 4):
-        some = slice(0, views)
-        rows = (torch.arange(config.frames)[:, None] * 4 + torch.arange(views)).flatten()
-        chosen = posterior[rows]
-        keypoints = recording.keypoints[:, some]
-        cameras = recording.camera[:, some]
-        found = fit_views(
-            body,
-            keypoints,
-            cameras,
-            config=ViewsConfig(fit=FLOW_FIT),
-            prior=flow_prior(chosen, body, seen[rows], placed[rows], strength=IN_VIEWS),
-            start=start[rows],
-        )
-        params = found.params.map(lambda x: x.flatten(0, 1))
-        out[f"{views} views"] = asdict(errors(body, params, recording, some))
-        out[f"1 view, the same {views} cameras"] = asdict(errors(body, single[rows], recording, some))
-    for name, row in out.items():
-        print(f"{name:30s} MPJPE {row['mpjpe_mm']:6.1f} mm   PA-MPJPE {row['pa_mpjpe_mm']:6.1f} mm")
+    scorer = Scorer(body)
+    openpose = openpose_sight(recording, scene, camera, frames, pictures)
+    out: dict[str, object] = {"openpose": compare(body, scorer, openpose)}
+    if config.detected:
+        out["detected"] = compare(body, scorer, detected_sight(openpose, camera, pictures))
+    vposer = fit_keypoints(
+        body, openpose.people.keypoints, openpose.camera, prior=body_prior("vposer", body.skeleton)
+    ).params
+    out["VPoser, keypoints"] = scorer.errors(openpose.scene, vposer).means()
+    out |= several_views(body, scorer, openpose)
+    print(json.dumps(out, indent=1))
     if config.json is not None:
         config.json.write_text(json.dumps(out, indent=1))
 

@@ -1,7 +1,7 @@
 """Finds names that are used and defined nowhere.
 
-Shape strings of jaxtyping look like names to linters and type checkers, so their checks of names are off. Here every string
-is taken out of a copy of the code first, and the linter looks at the copy.
+Shape strings of jaxtyping look like names to linters and type checkers, so their checks of names are off. Here every
+string in brackets is taken out of a copy of the code first, and the linter looks at the copy.
 
     python scripts/undefined_names.py src tests benchmarks scripts examples docs
 """

@@ -22,7 +22,7 @@ from vitruvian.errors import InputError, ModelFileError, ShapeError
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.people import NO_TRACK
 from vitruvian.output import replacing
-from vitruvian.tensors import BatchRecord, TensorRecord, column, shared
+from vitruvian.tensors import BatchRecord, column, shared
 
 UNUSABLE = ("failed", "no_evidence")
 """Statuses of people who have no fit; every other status means a usable one."""
@@ -44,7 +44,7 @@ PARTS = ("body", "hands", "face")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Fit(TensorRecord):
+class Fit(BatchRecord):
     """One fitted person; the attributes are those of `Fits`, for one row."""
 
     params: BodyParams

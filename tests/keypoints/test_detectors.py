@@ -180,7 +180,7 @@ def person(offset: float, *, score: float, side: float = 100.0) -> detectors._Pe
     points = np.random.default_rng(4).random((33, 2)) * side + offset
     ones = np.ones(33)
     region = Region(offset, offset, side)
-    return detectors._Person(PoseReading(1.0, points, ones, ones, region), region, score)
+    return detectors._Person(PoseReading(1.0, points, ones, ones, region, np.zeros((33, 3))), region, score)
 
 
 def test_of_two_readings_of_one_person_the_better_stays() -> None:

@@ -21,6 +21,12 @@ class SamplePhotographs:
     """Samples per person, besides the mode."""
     keypoints: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """OpenPose files (NAME_keypoints.json), matched to the photographs by name, or used alone."""
+    keypoint_format: Annotated[str | None, tyro.conf.arg(metavar="NAME|auto")] = None
+    """What the numbers of keypoint files mean (openpose-body25b, coco17, halpe26, ...). Without it, or with auto: told
+    from their number, and from how plausible the limbs are in each order."""
+    evidence: Literal["picture", "keypoints"] = "picture"
+    """What is known of each person. picture: keypoints, and which way the bones point as a network sees it in the
+    photograph, where there is one; keypoints: these alone."""
     gender: Literal["neutral", "female", "male"] = "neutral"
     """Shape space of the open body."""
     network: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -52,6 +58,9 @@ class LiftKeypoints:
     """Samples per person, besides the mode."""
     keypoints: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of OpenPose files."""
+    keypoint_format: Annotated[str | None, tyro.conf.arg(metavar="NAME|auto")] = None
+    """What the numbers of keypoint files mean (openpose-body25b, coco17, halpe26, ...). Without it, or with auto: told
+    from their number, and from how plausible the limbs are in each order."""
     focal_px: float | None = None
     """Focal length in pixels. Without it: the photograph's metadata, else the length of the image diagonal."""
     image_size: tuple[int, int] | None = None

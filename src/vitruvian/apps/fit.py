@@ -124,7 +124,13 @@ def fit_photographs(
         with clock.step("load the body"):
             body = body if body is not None else load_body(config.body, gender=config.gender)
         prior = prior_choice(config, body)
-        options = InputOptions(config.keypoints, config.focal_px, config.image_size)
+        options = InputOptions(
+            config.keypoints,
+            config.focal_px,
+            config.image_size,
+            depth_cues=config.evidence == "picture",
+            keypoint_format=config.keypoint_format,
+        )
         with clock.step("find people"):
             gathered = gather(config.inputs, options, detector=detector, progress=progress)
         failures = list(gathered.failures)

@@ -32,6 +32,12 @@ class FitPhotographs:
     network: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """An image network: a file of `vitruvian train image`, or a published ProHMR checkpoint. Its distribution, given
     the pixels around each person, is then the prior."""
+    keypoint_format: Annotated[str | None, tyro.conf.arg(metavar="NAME|auto")] = None
+    """What the numbers of keypoint files mean (openpose-body25b, coco17, halpe26, ...). Without it, or with auto: told
+    from their number, and from how plausible the limbs are in each order."""
+    evidence: Literal["picture", "keypoints"] = "picture"
+    """What is known of each person. picture: keypoints, and which way the bones point as a network sees it in the
+    photograph, where there is one; keypoints: these alone."""
     views: bool = False
     """The pictures are views of one person at the same moment, from cameras that stand anywhere: fit one shape and one
     pose to all of them. Of several people in a picture the largest counts."""

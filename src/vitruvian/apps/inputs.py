@@ -1,25 +1,28 @@
 """From file names to people with keypoints and cameras; files that cannot be used are set aside with their reason."""
 
-import math
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from vitruvian.apps.failures import Failure, setting_aside
-from vitruvian.errors import InputError, NoPersonError
+from vitruvian.errors import InputError, MissingPackageError, NoPersonError
 from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.depth_cues import DepthCues
 from vitruvian.keypoints.detectors import Detector, MediaPipeDetector
-from vitruvian.keypoints.images import IMAGE_SUFFIXES, Photograph, image_files, read_image
+from vitruvian.keypoints.images import Photograph, read_image
 from vitruvian.keypoints.observations import Keypoints
-from vitruvian.keypoints.openpose import image_stem, keypoint_files, read_keypoints
+from vitruvian.keypoints.openpose import image_stem, keypoint_files, read_people
 from vitruvian.keypoints.people import People, join_people
+from vitruvian.keypoints.picture_cues import cues_in_picture
+from vitruvian.keypoints.picture_files import IMAGE_SUFFIXES, folder_pictures
+from vitruvian.keypoints.picture_size import guess_image_size
 from vitruvian.progress import Progress, silent
 
-_MARGIN = 1.05
+_NAMED = 3
+"""Pictures that a remark names; the others are counted."""
 _LONGEST_STEM = 120
 """Bytes of the names of output files before their endings; systems allow 255."""
 
@@ -61,11 +64,25 @@ class InputOptions:
         keypoints: folder of OpenPose files, or one such file; None detects people in the photographs.
         focal_px: focal length in pixels; None takes the metadata of each photograph, else the image diagonal.
         image_size: width and height of the pictures that keypoints without photographs belong to; None guesses.
+        depth_cues: ask photographs for depth cues too.
+        keypoint_format: what the numbers of keypoint files mean; None tells it from the numbers.
     """
 
     keypoints: Path | None = None
     focal_px: float | None = None
     image_size: tuple[int, int] | None = None
+    depth_cues: bool = False
+    keypoint_format: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What was read of one picture."""
+
+    picture: SourcePicture
+    keypoints: Keypoints
+    cues: DepthCues | None = None
+    notes: tuple[str, ...] = ()
 
 
 def gather(
@@ -105,25 +122,26 @@ def gather(
     everything = [*photographs, *json_files]
     reader = _Reader(options, detector, by_stem, identities(everything))
     step = "find people" if by_stem is None and photographs else "read keypoints"
-    found: list[tuple[SourcePicture, Keypoints]] = []
+    found: list[_Found] = []
     for count, file in enumerate(everything):
         progress(step, count, len(everything))
         with setting_aside(reader.name(file), failures, while_doing="reading this input"):
             found.append(reader.keypoints_alone(file) if file in json_files else reader.photograph(file))
     progress(step, len(everything), len(everything))
-    found, notes = _with_guessed_sizes(found, options)
     groups = [
         People.in_picture(
-            keypoints,
-            picture.camera,
-            picture=picture.identity,
-            name=picture.name,
-            source=reader.source(picture),
+            one.keypoints,
+            one.picture.camera,
+            picture=one.picture.identity,
+            name=one.picture.name,
+            source=reader.source(one.picture),
+            cues=one.cues,
         )
-        for picture, keypoints in found
+        for one in found
     ]
     people = join_people(groups) if groups else People.nobody("openpose-body25")
-    return Gathered(people, tuple(picture for picture, _ in found), tuple(failures), tuple(notes))
+    remarks = [(one.picture.name, note) for one in found for note in one.notes]
+    return Gathered(people, tuple(one.picture for one in found), tuple(failures), tuple(_together(remarks)))
 
 
 def identities(files: Sequence[Path]) -> dict[Path, str]:
@@ -167,45 +185,68 @@ class _Reader:
             return "keypoint file"
         return "detected"
 
-    def photograph(self, file: Path) -> tuple[SourcePicture, Keypoints]:
+    def photograph(self, file: Path) -> _Found:
         photograph = read_image(file)
-        keypoints = self._of_file(file) if self.by_stem is not None else self._detected(photograph)
-        width, height = photograph.image_size
-        keypoints = keypoints.sanitized((float(width), float(height)))
         camera = photograph.camera(focal_px=self.options.focal_px)
-        return self._picture(file, self._stem(file.stem), file, camera), keypoints
+        cues = None
+        if self.by_stem is None:
+            keypoints, cues = self._detected(photograph, camera)
+        else:
+            keypoints = self._of_file(file, photograph.image_size)
+        keypoints, notes = _inside(keypoints, photograph.image_size)
+        if cues is None and self.options.depth_cues:
+            # Without the packages of the extra `detect` keypoints alone must do, as for keypoints without photographs.
+            with suppress(MissingPackageError):
+                cues = cues_in_picture(photograph, keypoints, camera)
+        return _Found(self._picture(file, self._stem(file.stem), file, camera), keypoints, cues, notes)
 
-    def keypoints_alone(self, file: Path) -> tuple[SourcePicture, Keypoints]:
-        keypoints = _read_people(file)
-        if self.options.image_size is not None:
-            width, height = self.options.image_size
-            camera = Camera.from_image_size(width, height, focal_px=self.options.focal_px)
-            keypoints = keypoints.sanitized((float(width), float(height)))
-        else:  # guessed from all files together, in `_with_guessed_sizes`
-            camera = Camera(torch.ones(2), torch.zeros(2), torch.zeros(2))
-        return self._picture(file, self._stem(image_stem(file)), None, camera), keypoints
+    def keypoints_alone(self, file: Path) -> _Found:
+        seen = self._read(file, self.options.image_size)
+        size = self.options.image_size
+        notes: tuple[str, ...] = ()
+        if size is None and seen.camera is not None:
+            width, height = (round(side) for side in seen.known_camera.image_size[0].tolist())
+            size = (width, height)
+        if size is None:
+            guess = guess_image_size(seen.keypoints)
+            size, notes = (guess.width, guess.height), (f"{guess.note} Say --image-size WIDTH HEIGHT.",)
+        camera = Camera.from_image_size(*size, focal_px=self.options.focal_px)
+        keypoints, dropped = _inside(seen.keypoints, size)
+        picture = self._picture(file, self._stem(image_stem(file)), None, camera)
+        return _Found(picture, keypoints, None, (*notes, *dropped))
 
     def _picture(self, file: Path, stem: str, photograph: Path | None, camera: Camera) -> SourcePicture:
         return SourcePicture(self._identity[file], self.name(file), stem, photograph, camera)
 
-    def _of_file(self, file: Path) -> Keypoints:
+    def _of_file(self, file: Path, size: tuple[int, int]) -> Keypoints:
         assert self.by_stem is not None
         if file.stem not in self.by_stem:
             raise InputError(
                 "no keypoint file belongs to the photograph",
-                expected=f"{file.stem}_keypoints.json in {self.options.keypoints}",
+                expected=f"{file.stem}_keypoints.json or {file.stem}.json in {self.options.keypoints}",
             )
-        return _read_people(self.by_stem[file.stem])
+        return self._read(self.by_stem[file.stem], size).keypoints
 
-    def _detected(self, photograph: Photograph) -> Keypoints:
+    def _read(self, file: Path, size: tuple[int, int] | None) -> People:
+        people = read_people(file, format=self.options.keypoint_format, image_size=size)
+        if not len(people):
+            raise NoPersonError("the keypoint file holds nobody", seen=file.name)
+        return people
+
+    def _detected(self, photograph: Photograph, camera: Camera) -> tuple[Keypoints, DepthCues | None]:
         if self._detector is None:
             self._detector = MediaPipeDetector()
-        keypoints = self._detector.detect(photograph)
+        cues = None
+        if self.options.depth_cues and isinstance(self._detector, MediaPipeDetector):
+            seen = self._detector.detect_with_cues(photograph, camera)
+            keypoints, cues = seen.keypoints, seen.cues
+        else:
+            keypoints = self._detector.detect(photograph)
         if not len(keypoints.confidence):
             raise NoPersonError(
                 "nobody was found in the picture", hint="give keypoints of your own with --keypoints FOLDER"
             )
-        return keypoints
+        return keypoints, cues
 
     def _stem(self, stem: str) -> str:
         """A name for output files: that of the input, cut where it is long and numbered where it is taken."""
@@ -225,9 +266,11 @@ def _expand(inputs: Sequence[Path]) -> tuple[list[Path], list[Failure]]:
         if not path.is_dir():
             files.append(path)
             continue
-        found = image_files(path)
-        if found:
-            files += found
+        listed = folder_pictures(path)
+        failures += [Failure(readable(s.path.name), InputError("left out", seen=s.reason)) for s in listed.skipped]
+        if listed.files:
+            files += listed.files
+        if listed.files or listed.skipped:
             continue
         kinds = ", ".join(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES[:6])
         hint = "for keypoint files: vitruvian fit --keypoints FOLDER" if any(path.glob("*.json")) else None
@@ -237,30 +280,23 @@ def _expand(inputs: Sequence[Path]) -> tuple[list[Path], list[Failure]]:
     return list(dict.fromkeys(files)), failures
 
 
-def _read_people(file: Path) -> Keypoints:
-    keypoints = read_keypoints(file)
-    if not len(keypoints.confidence):
-        raise NoPersonError("the keypoint file holds nobody", seen=file.name)
-    return keypoints
+def _inside(keypoints: Keypoints, size: tuple[int, int]) -> tuple[Keypoints, tuple[str, ...]]:
+    """The keypoints inside the picture, and what to say of the others and of what the reader guessed."""
+    image_size = (float(size[0]), float(size[1]))
+    dropped = int(keypoints.outside(image_size).sum())
+    notes = list(keypoints.notes)
+    if dropped:
+        notes.append(f"{dropped} keypoints lie outside the picture of {size[0]} × {size[1]} pixels and are not used.")
+    return replace(keypoints.sanitized(image_size), notes=()), tuple(notes)
 
 
-def _with_guessed_sizes(
-    found: list[tuple[SourcePicture, Keypoints]], options: InputOptions
-) -> tuple[list[tuple[SourcePicture, Keypoints]], list[str]]:
-    """Cameras of keypoints that came without photographs and without a size: as large as all keypoints of the run."""
-    unknown = [keypoints for picture, keypoints in found if float(picture.camera.image_size[0]) == 0]
-    if not unknown:
-        return found, []
-    corners = [keypoints.bounding_box()[..., 2:].reshape(-1, 2) for keypoints in unknown]
-    extent = torch.cat(corners).clamp_min(0).amax(0)
-    width, height = (max(64, math.ceil(float(side) * _MARGIN)) for side in extent)
-    camera = Camera.from_image_size(width, height, focal_px=options.focal_px)
-    known = [
-        (replace(picture, camera=camera) if float(picture.camera.image_size[0]) == 0 else picture, keypoints)
-        for picture, keypoints in found
-    ]
-    note = (
-        f"The size of the pictures was not given; {width} × {height} pixels was guessed from the keypoints. "
-        "Say --image-size WIDTH HEIGHT for true depth and perspective."
-    )
-    return known, [note]
+def _together(remarks: Sequence[tuple[str, str]]) -> list[str]:
+    """One line per remark, with the pictures that it concerns."""
+    pictures: dict[str, list[str]] = {}
+    for name, note in remarks:
+        pictures.setdefault(note, []).append(name)
+    lines = []
+    for note, names in pictures.items():
+        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        lines.append(f"{shown}: {note}")
+    return lines

@@ -67,7 +67,7 @@ def lift_keypoints(
 
 
 def _lift_into(folder: Path, config: LiftKeypoints, detector: Detector | None, progress: Progress) -> LiftOutcome:
-    options = InputOptions(config.keypoints, config.focal_px, config.image_size)
+    options = InputOptions(config.keypoints, config.focal_px, config.image_size, keypoint_format=config.keypoint_format)
     gathered = gather(list(config.inputs), options, detector=detector, progress=progress)
     if not len(gathered.people):
         return LiftOutcome(None, gathered.failures, folder, gathered.notes)

@@ -19,6 +19,7 @@ from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.open_body import open_body
 from vitruvian.bodies.params import BodyParams
 from vitruvian.bodies.skeletons import SMPLX
+from vitruvian.estimation.picture_posterior import PicturePosterior, given_cues
 from vitruvian.estimation.pictures import regress_photographs
 from vitruvian.estimation.regress import regress
 from vitruvian.evaluation.metrics import MM
@@ -101,7 +102,7 @@ class SampleOutcome:
 @torch.no_grad()
 def sample_people(
     body: BodyModel,
-    posterior: BodyPosterior | ImagePosterior,
+    posterior: BodyPosterior | ImagePosterior | PicturePosterior,
     people: People,
     *,
     num_samples: int,
@@ -175,18 +176,27 @@ def sample_photographs(
         body = body or open_body(
             config.gender, num_shape=network.config.num_shape, num_expression=network.config.num_expression
         )
-        options = InputOptions(config.keypoints, config.focal_px, config.image_size)
+        options = InputOptions(
+            config.keypoints,
+            config.focal_px,
+            config.image_size,
+            depth_cues=config.evidence == "picture",
+            keypoint_format=config.keypoint_format,
+        )
         gathered = gather(list(config.inputs), options, detector=detector, progress=progress)
         failures = list(gathered.failures)
         if not len(gathered.people):
             return SampleOutcome(None, gathered.failures, folder, gathered.notes)
-        posterior: BodyPosterior | ImagePosterior
+        posterior: BodyPosterior | ImagePosterior | PicturePosterior
         if config.network is None:
             posterior = regress(gathered.people, network=network)
         else:
             files = {picture.identity: picture.photograph for picture in gathered.pictures}
             posterior = regress_photographs(read_image_network(config.network), body, gathered.people, files)
         generator = torch.Generator().manual_seed(config.seed)
+        cues = gathered.people.cues
+        if isinstance(posterior, BodyPosterior) and cues is not None and cues.present:
+            posterior = given_cues(posterior, body, cues, generator=generator)
         people = sample_people(body, posterior, gathered.people, num_samples=config.n, generator=generator)
         save_samples(people, gathered.people, folder / "samples.npz", config=config, body=body)
         if config.pictures:

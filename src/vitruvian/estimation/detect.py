@@ -17,6 +17,8 @@ _ONE_AT_A_TIME = Lock()
 def detect(image: Path | str | np.ndarray | Photograph, *, detector: Detector | None = None) -> People:
     """Find everyone in a picture: body, hands and face of each, in pixels; there may be nobody.
 
+    What the default detector sees of the directions of bones comes along (`People.cues`).
+
     Args:
         image: a file, an array `(height, width, 3)`, or what `read_image` returned.
         detector: in place of the MediaPipe one, which is made once and shared by all threads.
@@ -31,12 +33,14 @@ def detect(image: Path | str | np.ndarray | Photograph, *, detector: Detector | 
         image = read_image(image)
     if detector is None:
         with _ONE_AT_A_TIME:
-            keypoints = _default_detector().detect(image)
+            seen = _default_detector().detect_with_cues(image, image.camera())
+    elif isinstance(detector, MediaPipeDetector):
+        seen = detector.detect_with_cues(image, image.camera())
     else:
-        keypoints = detector.detect(image)
-    return People.in_picture(keypoints, image.camera(), picture=image.name, source="detected")
+        return People.in_picture(detector.detect(image), image.camera(), picture=image.name, source="detected")
+    return People.in_picture(seen.keypoints, image.camera(), picture=image.name, source="detected", cues=seen.cues)
 
 
 @cache
-def _default_detector() -> Detector:
+def _default_detector() -> MediaPipeDetector:
     return MediaPipeDetector()

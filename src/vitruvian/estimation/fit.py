@@ -14,6 +14,7 @@ from vitruvian.estimation.second_chance import SecondChance, second_chances
 from vitruvian.estimation.verdicts import judged, signs_of
 from vitruvian.estimation.views import fit_one_person
 from vitruvian.fits import Fits, body_name, config_json, package_version
+from vitruvian.fitting.directions import cue_terms
 from vitruvian.fitting.fit import FitConfig, FittedPeople, fit_keypoints
 from vitruvian.fitting.parts import BodyPrior
 from vitruvian.fitting.solution import Status
@@ -68,14 +69,16 @@ def fit(
     fitted = []
     for group in groups:
         chosen = seen[group.rows]
+        settings = _changed(group.belief.config, config)
         fitted.append(
             fit_keypoints(
                 body,
                 chosen.keypoints,
                 chosen.known_camera,
-                config=_changed(group.belief.config, config),
+                config=settings,
                 prior=group.belief.prior,
                 start=group.belief.start,
+                terms=cue_terms(chosen.cues, sigma=settings.cue_sigma),
                 progress=progress,
             )
         )

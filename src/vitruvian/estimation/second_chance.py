@@ -18,6 +18,7 @@ from vitruvian.estimation.beliefs import FLOW, belief_by_name
 from vitruvian.estimation.regress import FLOW_FIT, flow_prior, placed_mode, regress
 from vitruvian.estimation.verdicts import Signs, signs_of
 from vitruvian.fitting.config import FitConfig
+from vitruvian.fitting.directions import cue_terms
 from vitruvian.fitting.fit import fit_keypoints
 from vitruvian.fitting.fitter import FittedPeople
 from vitruvian.fitting.parts import BodyPrior, body_prior
@@ -146,7 +147,15 @@ def _candidates(body: BodyModel, people: People, settings: Settings, config: Sec
 def _fit(
     body: BodyModel, people: People, config: FitConfig, prior: BodyPrior | None, start: BodyParams | None = None
 ) -> FittedPeople:
-    return fit_keypoints(body, people.keypoints, people.known_camera, config=config, prior=prior, start=start)
+    return fit_keypoints(
+        body,
+        people.keypoints,
+        people.known_camera,
+        config=config,
+        prior=prior,
+        start=start,
+        terms=cue_terms(people.cues, sigma=config.cue_sigma),
+    )
 
 
 def _from_samples(body: BodyModel, people: People, settings: Settings, config: SecondChance) -> FittedPeople:

@@ -8,6 +8,7 @@ from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import InputError
 from vitruvian.estimation.beliefs import Belief
 from vitruvian.fitting.config import FitConfig
+from vitruvian.fitting.directions import cue_terms
 from vitruvian.fitting.fit_views import ViewsConfig, fit_views
 from vitruvian.fitting.fitter import FittedPeople
 from vitruvian.keypoints.people import People
@@ -50,6 +51,7 @@ def fit_one_person(body: BodyModel, people: People, config: FitConfig, belief: B
         config=ViewsConfig(fit=config),
         prior=belief.prior,
         start=belief.start,
+        terms=cue_terms(people.cues, sigma=config.cue_sigma),
     )
     count = len(people)
     return FittedPeople(

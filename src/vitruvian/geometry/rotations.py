@@ -56,6 +56,14 @@ def orthonormalized(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batc
     return 1.5 * matrix - 0.5 * matrix @ (matrix.transpose(-1, -2) @ matrix)
 
 
+def rotation_to_direction(direction: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """The smallest rotation that takes the z axis to a direction, of any length, with z > 0: the turn of a camera."""
+    x, y, z = torch.nn.functional.normalize(direction, dim=-1).unbind(-1)
+    k = 1 / (1 + z)
+    rows = (1 - k * x * x, -k * x * y, x, -k * x * y, 1 - k * y * y, y, -x, -y, z)
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+
+
 def skew(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Cross-product matrix: `skew(a) @ b = a × b`."""
     return (vector @ _generators(vector.dtype, vector.device)).unflatten(-1, (3, 3))

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vitruvian.errors import MissingPackageError
+from vitruvian.keypoints.formats import get_format
 from vitruvian.keypoints.regions import Pyramid, Region, region_of_axis
 
 INSTALL_HINT = 'pip install "vitruvian[detect]"'
@@ -159,13 +160,18 @@ def _merge_overlaps(
 
 @dataclass(frozen=True)
 class PoseReading:
-    """33 body points of one person in pixels; `score` says whether there is a person at all."""
+    """33 body points of one person in pixels; `score` says whether there is a person at all.
+
+    `landmarks` are the same points in metres from the middle of the hips, as a camera sees them that looks at the
+    middle of the region: x right and y down along the axes of the picture, z away from the camera.
+    """
 
     score: float
     points: Float[np.ndarray, "33 2"]
     visibility: Float[np.ndarray, "33"]
     presence: Float[np.ndarray, "33"]
     next_region: Region
+    landmarks: Float[np.ndarray, "33 3"]
 
 
 class PoseReader:
@@ -176,15 +182,30 @@ class PoseReader:
 
     def __init__(self) -> None:
         self._network = Network("pose_landmark/pose_landmark_full.tflite")
+        # Left and right change places; the six points after the body's are means or edges of it and stay.
+        self._mirror = np.array([*get_format("mediapipe-pose33").flip, *range(33, 39)])
 
-    def __call__(self, pyramid: Pyramid, region: Region) -> PoseReading:
-        raw, score, _, heatmap, _ = self._network(pyramid.cut(region, self._network.size))
+    def __call__(self, pyramid: Pyramid, region: Region, *, mirrored: bool = False) -> PoseReading:
+        """Read the person in a region; `mirrored` shows the network its mirror image, and turns the answer back."""
+        crop = pyramid.cut(region, self._network.size)
+        raw, score, _, heatmap, world = self._network(crop[:, ::-1] if mirrored else crop)
         values = raw.reshape(39, 5).astype(np.float64)
         points = self._refine(values[:, :2] / self._network.size, heatmap)
+        landmarks = world.reshape(39, 3)[:33].astype(np.float64)
+        if mirrored:
+            points = (points * (-1, 1) + (1, 0))[self._mirror]
+            landmarks = (landmarks * (-1, 1, 1))[self._mirror[:33]]
+            values = values[self._mirror]
         pixels = region.to_picture(points)
         center, reach = pixels[33], pixels[34]
-        next_region = region_of_axis(center, reach, 2 * PersonFinder.BODY_SCALE * math.dist(center, reach))
-        return PoseReading(float(score[0]), pixels[:33], sigmoid(values[:33, 3]), sigmoid(values[:33, 4]), next_region)
+        return PoseReading(
+            score=float(score[0]),
+            points=pixels[:33],
+            visibility=sigmoid(values[:33, 3]),
+            presence=sigmoid(values[:33, 4]),
+            next_region=region_of_axis(center, reach, 2 * PersonFinder.BODY_SCALE * math.dist(center, reach)),
+            landmarks=region.turned_to_picture(landmarks),
+        )
 
     def _refine(self, points: Float[np.ndarray, "39 2"], heatmap: Float[np.ndarray, "h w 39"]) -> np.ndarray:
         """Move each point to the centre of mass of its heat in a window, where the heat is certain enough."""

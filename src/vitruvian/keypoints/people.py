@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vitruvian.errors import InputError, ShapeError
 from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.depth_cues import DepthCues
 from vitruvian.keypoints.formats import common_format
 from vitruvian.keypoints.observations import Keypoints
 from vitruvian.tensors import BatchRecord, column, concatenate_records
@@ -34,6 +35,7 @@ class People(BatchRecord):
         track: number of the person within a sequence, the same in all its pictures; -1 where nobody was followed.
         gender: "neutral", "female" or "male": the shape space of the person; "" where nothing is known.
         source: where the keypoints came from, in words.
+        cues: which way the bones of each person point, where their pictures were asked; None where none was.
     """
 
     keypoints: Keypoints
@@ -45,6 +47,7 @@ class People(BatchRecord):
     track: tuple[int, ...] = column()
     gender: tuple[str, ...] = column()
     source: tuple[str, ...] = column()
+    cues: DepthCues | None = None
 
     def __post_init__(self) -> None:
         if self.keypoints.confidence.dim() != 2:
@@ -56,6 +59,10 @@ class People(BatchRecord):
         count = self.keypoints.confidence.shape[0]
         if self.camera is not None and tuple(self.camera.focal_px.shape) != (count, 2):
             raise InputError("one camera per person is needed", seen=_num_cameras(self.camera), expected=count)
+        if self.cues is not None and tuple(self.cues.confidence.shape[:-1]) != (count,):
+            raise InputError(
+                "one row of depth cues per person is needed", seen=tuple(self.cues.confidence.shape), expected=count
+            )
         for name in _COLUMNS:
             if len(getattr(self, name)) != count:
                 raise ShapeError(f"the column {name} does not match", seen=len(getattr(self, name)), expected=count)
@@ -73,6 +80,7 @@ class People(BatchRecord):
         frame: int = 0,
         source: str = "",
         gender: str = UNKNOWN_GENDER,
+        cues: DepthCues | None = None,
     ) -> "People":
         """Everyone in one picture.
 
@@ -81,6 +89,7 @@ class People(BatchRecord):
             camera: of the picture, or one per person; None where unknown.
             picture: identity of the picture.
             name: for people to read; that of the last part of `picture` if None.
+            cues: what the picture tells of their bones.
         """
         if keypoints.confidence.dim() == 1:
             keypoints = keypoints[None]
@@ -98,6 +107,7 @@ class People(BatchRecord):
             track=(NO_TRACK,) * count,
             gender=(gender,) * count,
             source=(source,) * count,
+            cues=cues,
         )
 
     @staticmethod
@@ -131,6 +141,11 @@ class People(BatchRecord):
         if camera.focal_px.dim() == 1:
             camera = camera.map(lambda x: x.expand(len(self), -1))
         return replace(self, camera=camera)
+
+    def with_cues_absent(self) -> Self:
+        """The same people, of whose bones no picture tells anything."""
+        confidence = self.keypoints.confidence
+        return replace(self, cues=DepthCues.absent(len(self), dtype=confidence.dtype, device=confidence.device))
 
     @property
     def known_camera(self) -> Camera:
@@ -171,6 +186,8 @@ def join_people(groups: Sequence[People]) -> People:
         joined = [people for people in joined if people.camera is not None]
     elif known == {False}:
         joined = [people for people in joined if people.camera is None]
+    if any(people.cues is not None for people in joined):
+        joined = [people if people.cues is not None else people.with_cues_absent() for people in joined]
     return concatenate_records(joined)
 
 

@@ -26,6 +26,10 @@ class Region:
         """Inverse of `to_picture`."""
         return (np.asarray(pixels) - (self.x, self.y)) @ self._turn / self.side + 0.5
 
+    def turned_to_picture(self, vectors: Float[np.ndarray, "vector 3"]) -> Float[np.ndarray, "vector 3"]:
+        """Vectors along the sides of the square and away from the camera, along the axes of the picture instead."""
+        return np.column_stack((vectors[:, :2] @ self._turn.T, vectors[:, 2]))
+
     def grown(self, factor: float, *, shift_down: float = 0.0) -> "Region":
         """The square with its side times `factor`, after moving by `shift_down` of its old side along its own y."""
         dx, dy = self._turn @ np.array([0.0, shift_down * self.side])

@@ -1,0 +1,171 @@
+"""Depth cues as a term of the fit: bones point the way that the picture says."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitruvian.bodies.model import BodyModel
+from vitruvian.bodies.points import SkinnedPoints
+from vitruvian.fitting.kinematics import PointKinematics
+from vitruvian.fitting.observed import Observations
+from vitruvian.fitting.problem import BodyEvaluation, ResidualBlock
+from vitruvian.fitting.residuals import geman_mcclure
+from vitruvian.fitting.term_makers import StageSetting, TermMaker
+from vitruvian.keypoints.depth_cues import BONE_NAMES, BONES, DepthCues
+from vitruvian.keypoints.targets import Combination, combined_points, find_target
+from vitruvian.tensors import TensorRecord
+
+SIGMA = 0.3
+"""Expected error of a direction: of the difference of two vectors of length one."""
+ROBUST_SCALE = 6.0
+"""Scale of Geman-McClure, in units of `SIGMA`."""
+
+
+@dataclass(frozen=True, eq=False)
+class BoneVectors(TensorRecord):
+    """Vectors along bones of a body, each the difference of two of its points; `rows` are theirs in `BONE_NAMES`."""
+
+    points: SkinnedPoints
+    rows: tuple[int, ...]
+
+
+@lru_cache(maxsize=16)
+def bone_vectors(body: BodyModel) -> BoneVectors:
+    """The bones of depth cues that a body has both ends of."""
+    rows, vectors = [], []
+    for row, name in enumerate(BONE_NAMES):
+        start, end = (find_target(body, f"mediapipe:{place}") for place in BONES[name])
+        if start is not None and end is not None:
+            rows.append(row)
+            vectors.append(_difference(end, start))
+    return BoneVectors(combined_points(body, vectors), tuple(rows))
+
+
+def _difference(end: Combination, start: Combination) -> Combination:
+    return Combination(_subtracted(end.vertices, start.vertices), _subtracted(end.joints, start.joints))
+
+
+def _subtracted(
+    plus: tuple[tuple[int, float], ...], minus: tuple[tuple[int, float], ...]
+) -> tuple[tuple[int, float], ...]:
+    total: dict[int, float] = dict(plus)
+    for index, weight in minus:
+        total[index] = total.get(index, 0.0) - weight
+    return tuple(total.items())
+
+
+@lru_cache(maxsize=16)
+def bone_kinematics(
+    body: BodyModel, moving_joints: tuple[int, ...], num_shape: int, num_expression: int
+) -> PointKinematics:
+    """Structure of the derivatives of the bone vectors, kept because building it costs more than a step of a fit."""
+    return PointKinematics.build(
+        body,
+        bone_vectors(body).points,
+        moving_joints=moving_joints,
+        num_shape=num_shape,
+        num_expression=num_expression,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class BoneDirections(TensorRecord):
+    """½ Σ_b ω_b ρ(|v_b/|v_b| − d_b| / σ), ρ Geman-McClure, over the vectors v_b of the bones, wherever the body is.
+
+    Args:
+        kinematics: the vectors v_b, as points of the body whose attachments sum to zero (`bone_vectors`).
+        directions: d_b, length one; any value, NaN too, where there is none.
+        weights: ω_b, zero where there is no direction.
+        sigma: σ.
+        robust_scale: scale of Geman-McClure in units of σ.
+    """
+
+    kinematics: PointKinematics
+    directions: Float[Tensor, "batch bone 3"]
+    weights: Float[Tensor, "batch bone"]
+    sigma: float = SIGMA
+    robust_scale: float = ROBUST_SCALE
+
+    @staticmethod
+    def of(
+        cues: DepthCues,
+        body: BodyModel,
+        *,
+        moving_joints: tuple[int, ...],
+        num_shape: int,
+        num_expression: int,
+        sigma: float = SIGMA,
+        robust_scale: float = ROBUST_SCALE,
+    ) -> "BoneDirections":
+        """The term for cues of a batch of people on a body, in a problem with these variables."""
+        rows = list(bone_vectors(body).rows)
+        kinematics = bone_kinematics(body, moving_joints, num_shape, num_expression)
+        cues = cues.to(dtype=body.dtype, device=body.device)
+        return BoneDirections(kinematics, cues.directions[:, rows], cues.confidence[:, rows], sigma, robust_scale)
+
+    def __getitem__(self, index: Tensor) -> "BoneDirections":
+        return BoneDirections(
+            self.kinematics, self.directions[index], self.weights[index], self.sigma, self.robust_scale
+        )
+
+    def evaluate(self, body: BodyEvaluation, *, with_jacobian: bool) -> ResidualBlock:
+        kinematics, points, state = self.kinematics, self.kinematics.points, body.state
+        features = body.pose_features if points.pose_dirs is not None else None
+        offsets = points.offsets(state.betas, state.expression, features)
+        sums = kinematics.group_sums(body.world_rotations, body.joints, offsets)
+        v = sums[:, : kinematics.num_points]
+        length = v.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(v.dtype).eps)
+        along = v / length
+        error = torch.where(self.weights[..., None] > 0, (along - self.directions) / self.sigma, 0.0)
+        value, reweight = geman_mcclure((error * error).sum(-1), self.robust_scale)
+        cost = 0.5 * (self.weights * value).sum(-1)
+        root = (self.weights * reweight).sqrt()
+        residual = (error * root[..., None]).flatten(1)
+        columns = slice(0, body.problem.layout.transl.start)
+        if not with_jacobian:
+            return ResidualBlock(residual, columns, None, cost)
+        # ∂(v/|v|) = (1 − d dᵀ) ∂v / |v|
+        across = torch.eye(3, dtype=v.dtype, device=v.device) - along[..., :, None] * along[..., None, :]
+        rows = across * (root / (self.sigma * length[..., 0]))[..., None, None]
+        turned = kinematics.rotation_jacobian(rows, sums, body.world_rotations, body.joints)
+        parts = [body.pull_back(turned.flatten(1, 2))]
+        if body.problem.num_shape + body.problem.num_expression:
+            parts.append(kinematics.shape_jacobian(rows, body.world_rotations).flatten(1, 2))
+        return ResidualBlock(residual, columns, torch.cat(parts, dim=-1), cost)
+
+
+@dataclass(frozen=True, eq=False)
+class DirectionsMaker:
+    """The term of depth cues in every stage: σ follows the weight of the pose prior, so that both keep their balance.
+
+    Attributes:
+        cues: one row per person given to the fit.
+        sigma: at a weight of one of the pose prior.
+    """
+
+    cues: DepthCues
+    sigma: float = SIGMA
+    shared_by_views: bool = False
+
+    def __call__(self, setting: StageSetting, observed: Observations) -> BoneDirections:
+        return BoneDirections.of(
+            self.cues[observed.rows],
+            setting.body,
+            moving_joints=setting.moving_joints,
+            num_shape=setting.num_shape,
+            num_expression=setting.num_expression,
+            sigma=self.sigma / setting.stage.pose,
+        )
+
+
+def cue_terms(cues: DepthCues | None, *, sigma: float = SIGMA) -> tuple[TermMaker, ...]:
+    """Makers of the terms of depth cues, for `fit_keypoints`: none where nothing is known of anybody.
+
+    Args:
+        cues: one row per person; of several views, one row per (person, view), the views of a person side by side.
+        sigma: expected error of a direction.
+    """
+    return () if cues is None or not cues.present else (DirectionsMaker(cues, sigma),)
