@@ -180,7 +180,7 @@ def quick_fit(body: BodyModel, people: SeenPeople, cues: DepthCues | None) -> Bo
         config=QUICK,
         prior=body_prior("hand-set", body.skeleton),
         start=standing(people),
-        terms=cue_terms(cues),
+        terms=cue_terms(cues, sigma=QUICK.cue_sigma),
     ).params
 
 
@@ -251,7 +251,7 @@ def test_true_directions_in_several_views(float_body: BodyModel) -> None:
             config=ViewsConfig(fit=QUICK, iterations=8),
             prior=body_prior("hand-set", float_body.skeleton),
             start=standing(people),
-            terms=cue_terms(seen),
+            terms=cue_terms(seen, sigma=QUICK.cue_sigma),
         )
         errors.append(error_m(float_body, fits.params.map(lambda x: x[:, 0]), people.params[::2]))
     assert errors[1] < 0.6 * errors[0]

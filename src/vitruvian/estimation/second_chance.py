@@ -103,6 +103,8 @@ def second_chances(
     """
     config = config or SecondChance()
     names, notes = [""] * len(people), [""] * len(people)
+    if not len(people):
+        return Chosen(fitted, (), ())
     signs = signs_of(body, fitted.params, people, min_confidence=settings(FitConfig()).min_confidence)
     rows = misses(signs, fitted, config).nonzero()[:, 0]
     if not len(rows) or not knows_poses(body):
