@@ -138,7 +138,7 @@ def test_mirrored_hands_share_their_flow() -> None:
     view = view_of(keypoints, camera)
     flip = canonical_format().flip
     mirrored_points = view.points[:, flip] * torch.tensor([-1.0, 1.0], dtype=torch.float64)
-    mirrored = type(view)(view.T_camera_view, view.half_size, mirrored_points, view.confidence[:, flip], view.borders)
+    mirrored = type(view)(view.R_camera_view, view.half_size, mirrored_points, view.confidence[:, flip], view.borders)
     world = infer(network, keypoints, camera).base_world
 
     signs = torch.tensor([[1.0, -1.0, -1.0], [-1.0, 1.0, 1.0], [-1.0, 1.0, 1.0]], dtype=torch.float64)

@@ -48,10 +48,10 @@ def test_a_person_turned_about_the_camera_gives_the_same_view(generator: torch.G
 def test_points_are_the_rays_in_the_virtual_camera(generator: torch.Generator) -> None:
     points = person(generator)[None] + torch.tensor([0.8, -0.3, 3.5], dtype=torch.float64)
     view = view_of(seen(points, camera()), camera())
-    torch.testing.assert_close(view.project(points @ view.T_camera_view), view.points)
+    torch.testing.assert_close(view.project(points @ view.R_camera_view), view.points)
     identity = torch.eye(3, dtype=torch.float64)[None]
-    torch.testing.assert_close(view.T_camera_view @ view.T_camera_view.transpose(-1, -2), identity)
-    assert float(torch.linalg.det(view.T_camera_view[0])) > 0
+    torch.testing.assert_close(view.R_camera_view @ view.R_camera_view.transpose(-1, -2), identity)
+    assert float(torch.linalg.det(view.R_camera_view[0])) > 0
     assert float(view.points.abs().max()) < 1.2
 
 

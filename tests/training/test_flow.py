@@ -109,7 +109,7 @@ def test_truth_in_the_view_is_the_truth_in_the_camera(body: BodyModel, library: 
     batch = SyntheticPeople(body, library).batch(6, seed=2)
     view = view_of(batch.keypoints, batch.camera)
     targets = targets_in_view(batch, view)
-    T = view.T_camera_view
+    T = view.R_camera_view
     torch.testing.assert_close(T @ targets.rotations[:, 0], batch.rotations[:, 0], atol=1e-5, rtol=0)
     back = (T[:, None] @ targets.joints[..., None])[..., 0]
     torch.testing.assert_close(back, batch.joints[:, :NUM_BODY], atol=1e-4, rtol=1e-4)

@@ -63,7 +63,7 @@ class BodyPosterior(TensorRecord):
         network: the flows; shared by all people.
         context: context of the body flow.
         hand_context: context of the hand flow, left and right.
-        T_camera_view: rotation of each person's virtual camera.
+        R_camera_view: rotation of each person's virtual camera.
         base_world: base pose of each person in the virtual camera.
         betas, expression, jaw: point estimates.
         pelvis: estimated position in the camera frame, metres.
@@ -73,7 +73,7 @@ class BodyPosterior(TensorRecord):
     network: PoseNetwork
     context: Float[Tensor, "batch context"]
     hand_context: Float[Tensor, "batch 2 hand_context"]
-    T_camera_view: Float[Tensor, "batch 3 3"]
+    R_camera_view: Float[Tensor, "batch 3 3"]
     base_world: Float[Tensor, "batch 22 3 3"]
     betas: Float[Tensor, "batch shape"]
     expression: Float[Tensor, "batch expression"]
@@ -120,7 +120,7 @@ class BodyPosterior(TensorRecord):
     ) -> PoseSamples:
         """Poses of given latents, with the estimated shapes unless others are given."""
         body = rotations_from_chart(self.body.from_latent(latent), self.base_world)
-        body = torch.cat((self.T_camera_view[:, None] @ body[..., :1, :, :], body[..., 1:, :, :]), dim=-3)
+        body = torch.cat((self.R_camera_view[:, None] @ body[..., :1, :, :], body[..., 1:, :, :]), dim=-3)
         hands = self.hands.from_latent(hand_latent)
         fingers = [
             space.decode(hands[..., side, :].reshape(-1, hands.shape[-1])).view(*hands.shape[:-2], 15, 3, 3)
@@ -159,7 +159,7 @@ class BodyPosterior(TensorRecord):
         return self.hands.log_prob(coefficients)
 
     def _chart(self, rotations: Float[Tensor, "*sample batch 22 3 3"]) -> Float[Tensor, "*sample batch 66"]:
-        root = self.T_camera_view.transpose(-1, -2)[:, None] @ rotations[..., :1, :, :]
+        root = self.R_camera_view.transpose(-1, -2)[:, None] @ rotations[..., :1, :, :]
         return chart_from_rotations(torch.cat((root, rotations[..., 1:, :, :]), dim=-3), self.base_world)
 
     def pose_space(self, *, strength: Float[Tensor, "batch"] | None = None) -> "FlowPoseSpace":
@@ -237,7 +237,7 @@ class FlowPoseSpace:
         return PoseEvaluation(self._in_camera(view), chart_differential(v, base, view, tangents))
 
     def _in_camera(self, rotations: Float[Tensor, "batch 22 3 3"]) -> Float[Tensor, "batch 22 3 3"]:
-        return torch.cat((self.posterior.T_camera_view[:, None] @ rotations[:, :1], rotations[:, 1:]), dim=1)
+        return torch.cat((self.posterior.R_camera_view[:, None] @ rotations[:, :1], rotations[:, 1:]), dim=1)
 
     def retract(self, state: Float[Tensor, "batch 66"], step: Float[Tensor, "batch 66"]) -> Float[Tensor, "batch 66"]:
         return state + step
@@ -329,11 +329,11 @@ def infer(network: PoseNetwork, keypoints: Keypoints, camera: Camera) -> BodyPos
         network=network,
         context=estimate.context,
         hand_context=network.hand_context(view, estimate),
-        T_camera_view=view.T_camera_view,
+        R_camera_view=view.R_camera_view,
         base_world=estimate.posed[-1].G,
         betas=head.betas,
         expression=head.expression,
         jaw=head.jaw,
-        pelvis=(view.T_camera_view @ pelvis[..., None])[..., 0],
+        pelvis=(view.R_camera_view @ pelvis[..., None])[..., 0],
         seen=(view.confidence[..., :NUM_COMMON] > 0).to(view.points.dtype).mean(-1),
     )

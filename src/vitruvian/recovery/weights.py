@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from vitruvian.errors import WeightsError
 from vitruvian.flows import FlowConfig
 from vitruvian.recovery.network import NetworkConfig, PoseNetwork
+from vitruvian.recovery.views import feature_blocks
 
 FLOW_FILE = "flow.safetensors"
 
@@ -31,6 +32,14 @@ def read_network(path: Path) -> PoseNetwork:
         raise WeightsError("not a file of weights", seen=f"{path.name}: {error}", expected="safetensors") from error
     if "network" not in metadata:
         raise WeightsError("the file does not describe a pose network", seen=", ".join(metadata) or "no description")
+    features = json.loads(metadata.get("features", "null"))
+    if features != feature_blocks():
+        raise WeightsError(
+            "the network reads other inputs than this version of the package gives",
+            seen=f"{path.name}: {features or 'inputs without names'}",
+            expected=str(feature_blocks()),
+            hint="vitruvian train flow --start FILE",
+        )
     network = PoseNetwork(network_config(json.loads(metadata["network"])))
     wanted = network.state_dict()
     problems = [f"missing {n}" for n in wanted if n not in tensors]

@@ -55,7 +55,7 @@ def learn_pose_statistics(config: PoseStatisticsConfig) -> PoseStatisticsReport:
     validation = load_pose_dataset(config.shared_data, split="val")
     config.output.mkdir(parents=True, exist_ok=True)
     best: tuple[float, float, MixturePrior] | None = None
-    rotations, weights = train.rotations.double(), train.subject_weights().double()
+    rotations, weights = train.rotations.double(), train.frame_weights().double()
     rotations[1::2] = mirror_pose(rotations[1::2])
     rotations = rotations[:, 1:]
     for seed in range(config.starts):
@@ -77,9 +77,9 @@ def learn_pose_statistics(config: PoseStatisticsConfig) -> PoseStatisticsReport:
 
 
 def mean_log_likelihood(prior: MixturePrior, data: PoseDataset) -> float:
-    """Mean over poses, subjects weighted as in training."""
+    """Mean over poses, weighted as in training."""
     density = prior.log_prob(data.rotations[:, 1:].to(prior.means))
-    return float((data.subject_weights().to(density) * density).mean())
+    return float((data.frame_weights().to(density) * density).mean())
 
 
 def learn_limits(config: PoseStatisticsConfig, train: PoseDataset) -> JointLimits:
