@@ -14,7 +14,7 @@ from vitruvian.fitting.fit import FitConfig
 from vitruvian.fitting.parts import BodyPrior, ShapeBelief
 from vitruvian.fitting.stages import Stage
 from vitruvian.geometry.cameras import Camera
-from vitruvian.keypoints.observations import Keypoints, PeopleInImage
+from vitruvian.keypoints.observations import EVIDENCE_CONFIDENCE, Keypoints, PeopleInImage
 from vitruvian.recovery.estimates import PlacedPoses, knows_shape, place
 from vitruvian.recovery.network import PoseNetwork
 from vitruvian.recovery.posterior import BodyPosterior, PoseSamples, infer
@@ -75,6 +75,8 @@ def regress(
     camera: Camera | None = None,
     *,
     network: PoseNetwork | None = None,
+    gravity: Float[Tensor, "person 3"] | None = None,
+    min_confidence: float = EVIDENCE_CONFIDENCE,
 ) -> BodyPosterior:
     """Distribution of the poses of everyone, from their keypoints alone.
 
@@ -83,6 +85,9 @@ def regress(
         camera: one for all, or one per person; None takes the image size that `people` know, with a focal length of the
             image diagonal unless they know that too.
         network: in place of the shipped one.
+        gravity: direction of gravity in the camera frame, one row per person, where known; zeros mean: not known.
+            Without it, a picture turned about its optical axis gives the same people turned.
+        min_confidence: keypoints of lower confidence change nothing.
 
     Raises:
         InputError: no camera and no image size, or cameras that do not match the people.
@@ -91,7 +96,9 @@ def regress(
     keypoints, camera = people_and_cameras(people, camera)
     network = network or pose_network()
     dtype = next(network.parameters()).dtype
-    return infer(network, keypoints.to(dtype=dtype), camera.to(dtype=dtype))
+    return infer(
+        network, keypoints.to(dtype=dtype), camera.to(dtype=dtype), gravity=gravity, min_confidence=min_confidence
+    )
 
 
 def people_and_cameras(

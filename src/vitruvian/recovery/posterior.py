@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vitruvian.bodies.skeletons import SMPLX
@@ -12,7 +12,7 @@ from vitruvian.errors import ShapeError
 from vitruvian.flows import FlowDistribution, Glow
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import exp_so3
-from vitruvian.keypoints.observations import Keypoints
+from vitruvian.keypoints.observations import EVIDENCE_CONFIDENCE, Keypoints
 from vitruvian.priors.pose_spaces import HandPCA, PoseEvaluation
 from vitruvian.recovery.chart import (
     NUM_BODY,
@@ -20,8 +20,8 @@ from vitruvian.recovery.chart import (
     chart_from_rotations,
     rotations_from_chart,
 )
-from vitruvian.recovery.heads import pelvis_position
 from vitruvian.recovery.network import PoseNetwork
+from vitruvian.recovery.symmetry import Mirror, read_both_ways
 from vitruvian.recovery.views import view_of
 from vitruvian.tensors import TensorRecord
 
@@ -65,6 +65,7 @@ class BodyPosterior(TensorRecord):
         hand_context: context of the hand flow, left and right.
         R_camera_view: rotation of each person's virtual camera.
         base_world: base pose of each person in the virtual camera.
+        mirrored: people whose flow speaks of the mirrored pose (see recovery/symmetry.py).
         betas, expression, jaw: point estimates.
         pelvis: estimated position in the camera frame, metres.
         seen: share of the 25 body keypoints that were seen.
@@ -75,6 +76,7 @@ class BodyPosterior(TensorRecord):
     hand_context: Float[Tensor, "batch 2 hand_context"]
     R_camera_view: Float[Tensor, "batch 3 3"]
     base_world: Float[Tensor, "batch 22 3 3"]
+    mirrored: Bool[Tensor, "batch"]
     betas: Float[Tensor, "batch shape"]
     expression: Float[Tensor, "batch expression"]
     jaw: Float[Tensor, "batch 3"]
@@ -87,7 +89,7 @@ class BodyPosterior(TensorRecord):
     @cached_property
     def body(self) -> FlowDistribution:
         """Distribution of the chart coordinates."""
-        return self.network.flow(self.context)
+        return self.network.flow(self.context).behind(Mirror(self.mirrored))
 
     @cached_property
     def hands(self) -> FlowDistribution:
@@ -319,21 +321,37 @@ class FlowHandSpace:
 
 
 @torch.no_grad()
-def infer(network: PoseNetwork, keypoints: Keypoints, camera: Camera) -> BodyPosterior:
-    """Posterior of a batch of people from their keypoints, in any registered format, and their cameras."""
-    view = view_of(keypoints, camera)
-    estimate = network.regressor(view)
-    head = estimate.heads[-1]
-    pelvis = pelvis_position(head.place, view.half_size)
+def infer(
+    network: PoseNetwork,
+    keypoints: Keypoints,
+    camera: Camera,
+    *,
+    gravity: Float[Tensor, "batch 3"] | None = None,
+    min_confidence: float = EVIDENCE_CONFIDENCE,
+) -> BodyPosterior:
+    """Posterior of a batch of people from their keypoints, in any registered format, and their cameras.
+
+    Turning the picture about the optical axis turns the posterior, mirroring the picture mirrors it, and points of
+    less than `min_confidence` change nothing.
+
+    Args:
+        network: the trained network.
+        keypoints, camera: one row per person.
+        gravity: direction of gravity in the camera frame, where known (see `view_of`).
+        min_confidence: least confidence of points that count.
+    """
+    view = view_of(keypoints, camera, gravity=gravity, min_confidence=min_confidence)
+    reading = read_both_ways(network, view)
     return BodyPosterior(
         network=network,
-        context=estimate.context,
-        hand_context=network.hand_context(view, estimate),
+        context=reading.context,
+        hand_context=reading.hand_context,
         R_camera_view=view.R_camera_view,
-        base_world=estimate.posed[-1].G,
-        betas=head.betas,
-        expression=head.expression,
-        jaw=head.jaw,
-        pelvis=(view.R_camera_view @ pelvis[..., None])[..., 0],
+        base_world=reading.base_world,
+        mirrored=reading.mirrored,
+        betas=reading.betas,
+        expression=reading.expression,
+        jaw=reading.jaw,
+        pelvis=(view.R_camera_view @ reading.pelvis[..., None])[..., 0],
         seen=(view.confidence[..., :NUM_COMMON] > 0).to(view.points.dtype).mean(-1),
     )

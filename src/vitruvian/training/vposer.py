@@ -44,6 +44,8 @@ class VPoserConfig:
     """Weight of the mean distance (metres) of points carried by the joints."""
     subject_power: float = 0.5
     """A subject of n poses is drawn with weight n to this power."""
+    frame_power: float = 0.5
+    """A pose that stands for n frames is drawn with weight n to this power within its subject."""
     swapped_share: float = 0.3
     """Share of poses that take an arm, both arms, both legs or the head from another pose."""
     blended_share: float = 0.2
@@ -85,7 +87,8 @@ class VPoserTask:
         self.config = config
         self.vposer = VPoser(config.settings)
         self._poses = data.rotations.to(torch.float32)
-        self._weights = data.subject_weights(config.subject_power).double()
+        weights = data.frame_weights(subject_power=config.subject_power, frame_power=config.frame_power)
+        self._weights = weights.double()
         joints, points, carriers = carried_points()
         self._joints = joints.float()
         self._arms = (points - joints[carriers]).float().unflatten(0, (-1, 4))
