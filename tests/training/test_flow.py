@@ -21,7 +21,7 @@ from vitruvian.recovery.posterior import infer
 from vitruvian.recovery.views import view_of
 from vitruvian.recovery.weights import read_network
 from vitruvian.training.baselines import MULTIPLE, Baselines, BaselineTraining, train_baselines
-from vitruvian.training.checkpoints import load_strictly, read_weights
+from vitruvian.training.checkpoints import load_strictly, read_weights, save_weights
 from vitruvian.training.flow import FlowTraining, targets_in_view, train_flow, visible_joints
 from vitruvian.training.lifter import LifterTraining, train_lifter
 from vitruvian.training.loop import LoopConfig
@@ -192,3 +192,10 @@ def test_likelihood_of_the_mixture_is_that_of_torch_distributions() -> None:
         torch.distributions.Independent(torch.distributions.Normal(mean, log_scale.exp()), 1),
     )
     torch.testing.assert_close(model.loss(context, chart, None), -mixture.log_prob(chart).mean() / 66)
+
+
+def test_networks_with_other_inputs_are_refused(tmp_path: Path, trained: tuple[Path, list[float]]) -> None:
+    tensors, metadata = read_weights(trained[0] / "flow.safetensors")
+    save_weights(tensors, tmp_path / "old.safetensors", metadata={k: v for k, v in metadata.items() if k != "features"})
+    with pytest.raises(WeightsError, match="other inputs"):
+        read_network(tmp_path / "old.safetensors")

@@ -18,7 +18,7 @@ from vitruvian.fitting.fit import fit_keypoints
 from vitruvian.fitting.fitter import FittedPeople
 from vitruvian.fitting.parts import BodyPrior, body_prior
 from vitruvian.geometry.cameras import Camera
-from vitruvian.keypoints.observations import Keypoints
+from vitruvian.keypoints.observations import EVIDENCE_CONFIDENCE, Keypoints
 from vitruvian.recovery.posterior import BodyPosterior
 from vitruvian.tensors import put_rows
 
@@ -35,13 +35,22 @@ class Belief:
     config: FitConfig
 
 
-def belief_by_name(name: str, body: BodyModel, keypoints: Keypoints, camera: Camera, *, views: bool = False) -> Belief:
+def belief_by_name(
+    name: str,
+    body: BodyModel,
+    keypoints: Keypoints,
+    camera: Camera,
+    *,
+    views: bool = False,
+    min_confidence: float = EVIDENCE_CONFIDENCE,
+) -> Belief:
     """The belief of a prior by name; `flow` regresses the distribution of these very people.
 
     Args:
         keypoints: `(N, K)`.
         camera: one per person.
         views: all are views of one person.
+        min_confidence: least confidence of keypoints that count.
 
     Raises:
         InputError: no prior of that name, or `flow` for a body without the joints that it knows.
@@ -49,7 +58,8 @@ def belief_by_name(name: str, body: BodyModel, keypoints: Keypoints, camera: Cam
     """
     if name != "flow":
         return Belief(body_prior(name, body.skeleton), None, FitConfig())
-    return belief_of_posterior(regress(keypoints, camera), body, keypoints, camera, views=views)
+    posterior = regress(keypoints, camera, min_confidence=min_confidence)
+    return belief_of_posterior(posterior, body, keypoints, camera, views=views)
 
 
 def belief_of_posterior(
@@ -107,5 +117,5 @@ def _none_seen(keypoints: Keypoints, places: Sequence[str], min_confidence: floa
     """People of whom something is seen, but none of these places on either side."""
     found = (keypoints.definition.find(f"{side}_{place}") for side in ("left", "right") for place in places)
     rows = [row for row in found if row is not None]
-    sure = keypoints.sanitized().confidence >= max(min_confidence, 1e-6)
+    sure = keypoints.evidence(min_confidence).seen
     return sure.any(-1) & ~sure[:, rows].any(-1)

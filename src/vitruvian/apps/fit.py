@@ -26,7 +26,7 @@ from vitruvian.fitting.parts import BodyPrior
 from vitruvian.fitting.solution import Status
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.detectors import Detector
-from vitruvian.keypoints.observations import Keypoints, PeopleInImage
+from vitruvian.keypoints.observations import EVIDENCE_CONFIDENCE, Keypoints, PeopleInImage
 from vitruvian.output import prepare_folder
 from vitruvian.recovery.posterior import BodyPosterior
 from vitruvian.tensors import concatenate_records, stack_records
@@ -129,7 +129,9 @@ def fit(
     elif isinstance(prior, BodyPrior):
         belief = Belief(prior, start, FitConfig())
     else:
-        belief = belief_by_name(prior or ("flow" if start is None else "vposer"), body, keypoints, camera)
+        least = EVIDENCE_CONFIDENCE if config is None else config.min_confidence
+        name = prior or ("flow" if start is None else "vposer")
+        belief = belief_by_name(name, body, keypoints, camera, min_confidence=least)
         belief = replace(belief, start=start if start is not None else belief.start)
     portraits = start is None and prior is None
     return _fit_rows(body, keypoints, camera, names, numbers, config or belief.config, belief, portraits=portraits)
@@ -235,7 +237,9 @@ def _fit_pictures(
         names,
         numbers,
         solver_config(config),
-        belief_by_name(prior_name(config), body, keypoints, camera, views=config.views),
+        belief_by_name(
+            prior_name(config), body, keypoints, camera, views=config.views, min_confidence=config.min_confidence
+        ),
         views=config.views,
         portraits=config.prior == "auto" and prior_name(config) == "flow",
         config=config_json(config_of(config)),

@@ -36,7 +36,7 @@ def views_of_one(pictures: Sequence[SourcePicture]) -> list[SourcePicture]:
 
 
 def _largest(people: Keypoints) -> Keypoints:
-    box = people.sanitized().bounding_box()
+    box = people.evidence().bounding_box()
     area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
     return people[area.argmax().view(1)]
 

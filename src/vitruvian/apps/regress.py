@@ -160,8 +160,9 @@ def flow_prior(
     """
     strength = strength or PriorStrength()
     keypoints, camera = people_and_cameras(keypoints, camera)
-    placed = place(posterior.mode(), body, keypoints, camera)
-    box = keypoints.sanitized().bounding_box()
+    keypoints = keypoints.evidence(posterior.min_confidence)
+    placed = place(posterior.mode(), body, keypoints, camera, min_confidence=0.0)
+    box = keypoints.bounding_box()
     size = (box[:, 2:] - box[:, :2]).amax(-1).clamp_min(1.0)
     factor = strength(posterior.seen, placed.reprojection_px / size)
     shape = ShapeBelief(posterior.betas, posterior.network.shape_std / strength.shape) if knows_shape(body) else None
@@ -184,10 +185,12 @@ def flow_start(
     With `num_samples`, the pose among the mode and that many samples that explains the keypoints best.
     """
     keypoints, camera = people_and_cameras(keypoints, camera)
-    placed = place(posterior.mode(), body, keypoints, camera)
+    least = posterior.min_confidence
+    placed = place(posterior.mode(), body, keypoints, camera, min_confidence=least)
     if num_samples == 0:
         return placed.params
-    samples = place(posterior.sample(num_samples, generator=generator), body, keypoints, camera)
+    samples = posterior.sample(num_samples, generator=generator)
+    samples = place(samples, body, keypoints, camera, min_confidence=least)
     energy = torch.cat((placed.energy[None], samples.energy))
     together = concatenate_records([placed.params[None], samples.params])
     people = torch.arange(energy.shape[1])

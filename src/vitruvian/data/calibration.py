@@ -24,7 +24,7 @@ _STILL_M_PER_S = 0.18
 _FEWEST_FRAMES = 40
 _SEARCH_RAD = math.radians(15)
 _BIN_RAD = math.radians(1)
-_STRAIGHT_RAD = math.radians(4)
+_STRAIGHT_RAD = math.radians(2)
 """Flexion of the straight leg of somebody who stands or walks (Perry, Gait Analysis: 0 to 5 degrees)."""
 _STRAIGHT_QUANTILE = 0.1
 _MOST_EXCESS_RAD = math.radians(20)

@@ -137,10 +137,21 @@ def _tables() -> _Tables:
         )
     )  # fmt: skip
     return _Tables(
-        noise=noise, spread_m=spread, flip=flip, legs=left_leg | right_leg, arms=left_arm | right_arm | hands,
-        body=group("body"), limbs=limbs, left_hand=group("left_hand"), right_hand=group("right_hand"),
-        face=group("face"), head=rows(_HEAD), feet=rows(_FEET), head_points=rows("head_top upper_neck"), hip_center=fmt.index("hip_center"),
-    )  # fmt: skip
+        noise=noise,
+        spread_m=spread,
+        flip=flip,
+        legs=left_leg | right_leg,
+        arms=left_arm | right_arm | hands,
+        body=group("body"),
+        limbs=limbs,
+        left_hand=group("left_hand"),
+        right_hand=group("right_hand"),
+        face=group("face"),
+        head=rows(_HEAD),
+        feet=rows(_FEET),
+        head_points=rows("head_top upper_neck"),
+        hip_center=fmt.index("hip_center"),
+    )
 
 
 def redefine_points(
@@ -240,7 +251,9 @@ def _guessed_faces(facing_away: Tensor, model: ErrorModel, rand) -> Bool[Tensor,
     return facing_away & rows & kept & (rand(1) < model.guessed_faces)
 
 
-def _ghosts(positions: Tensor, person_px: Tensor, model: ErrorModel, rand) -> tuple[Tensor, Bool[Tensor, "batch point"]]:  # type: ignore[no-untyped-def]
+def _ghosts(
+    positions: Tensor, person_px: Tensor, model: ErrorModel, rand
+) -> tuple[Tensor, Bool[Tensor, "batch point"]]:  # type: ignore[no-untyped-def]
     """In some people, points of one limb that belong to somebody of the same size beside them."""
     tables = _tables()
     batch = len(positions)

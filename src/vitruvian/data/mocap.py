@@ -41,7 +41,7 @@ SPACING_M = 0.02
 TEST_SUBJECTS = ("02", "05", "12", "127", "135", "32")
 VALIDATION_SUBJECTS = ("03", "09", "13", "26")
 _UNNAMED = "unnamed-"
-_FORMAT_VERSION = 5
+_FORMAT_VERSION = 6
 
 Split = Literal["train", "val", "test"]
 

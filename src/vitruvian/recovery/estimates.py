@@ -12,7 +12,7 @@ from vitruvian.bodies.points import SkinnedPoints
 from vitruvian.errors import InputError
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.canonical import CANONICAL, canonical_points
-from vitruvian.keypoints.observations import Keypoints
+from vitruvian.keypoints.observations import EVIDENCE_CONFIDENCE, Keypoints
 from vitruvian.recovery.posterior import BodyPosterior, PoseSamples
 from vitruvian.tensors import TensorRecord
 
@@ -91,6 +91,7 @@ def place(
     *,
     points: SkinnedPoints | None = None,
     weighting: Weighting | None = None,
+    min_confidence: float = EVIDENCE_CONFIDENCE,
 ) -> PlacedPoses:
     """Move poses to where they explain the keypoints best.
 
@@ -101,11 +102,12 @@ def place(
         camera: one per person.
         points: canonical points of the body, if at hand.
         weighting: units of the energy.
+        min_confidence: least confidence of points that count.
     """
     if body.num_joints != poses.rotations.shape[-3]:
         raise InputError("the posterior speaks of the SMPL-X tree", seen=body.family, expected="a body of 55 joints")
     weighting = weighting or Weighting()
-    canonical = keypoints.sanitized().to_format(CANONICAL)
+    canonical = keypoints.evidence(min_confidence).to_format(CANONICAL)
     points = points if points is not None else canonical_points(body)
     betas = poses.betas[..., : body.num_shape]
     expression = poses.expression[..., : body.num_expression]
@@ -147,7 +149,9 @@ def weighted_mean(
     hands = posterior.hands.sample_latent(0)
     hands = hands.new_zeros(len(latent), *hands.shape[1:])
     samples = posterior.decode(latent, hands)
-    energy = place(samples, body, keypoints, camera, points=points, weighting=weighting).energy
+    energy = place(
+        samples, body, keypoints, camera, points=points, weighting=weighting, min_confidence=posterior.min_confidence
+    ).energy
     log_weight = -energy - weighting.likelihood * 0.5 * latent.square().sum(-1)
     weight = torch.softmax(log_weight, dim=0)
     chart = (weight[..., None] * posterior.body.from_latent(latent)).sum(0)

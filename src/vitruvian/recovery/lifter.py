@@ -146,7 +146,7 @@ def lift(keypoints: Keypoints, camera: Camera, *, lifter: Lifter | None = None) 
     name = keypoints.definition.name
     wanted = lifter.config.format if lifter is not None else name if name in LIFTED_FORMATS else "openpose-body25"
     lifter = lifter or shipped_lifter(wanted)
-    view = points_view(keypoints.sanitized().to_format(wanted), camera)
+    view = points_view(keypoints.evidence().to_format(wanted), camera)
     context = lifter.context(view.points, view.confidence, view.half_size)
     return LiftedSkeletons(wanted, lifter, context, view.R_camera_view)
 

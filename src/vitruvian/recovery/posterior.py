@@ -69,6 +69,7 @@ class BodyPosterior(TensorRecord):
         betas, expression, jaw: point estimates.
         pelvis: estimated position in the camera frame, metres.
         seen: share of the 25 body keypoints that were seen.
+        min_confidence: least confidence of the keypoints that counted; what goes on with them holds to it.
     """
 
     network: PoseNetwork
@@ -82,6 +83,7 @@ class BodyPosterior(TensorRecord):
     jaw: Float[Tensor, "batch 3"]
     pelvis: Float[Tensor, "batch 3"]
     seen: Float[Tensor, "batch"]
+    min_confidence: float = EVIDENCE_CONFIDENCE
 
     def __len__(self) -> int:
         return self.context.shape[0]
@@ -110,6 +112,7 @@ class BodyPosterior(TensorRecord):
         """Independent poses of body and hands, and shapes; fields are `(num_samples, batch, …)`."""
         latent = self.body.sample_latent(num_samples, generator=generator)
         hands = self.hands.sample_latent(num_samples, generator=generator)
+        hands = torch.where(self.mirrored[:, None, None], hands.flip(-2), hands)
         noise = self.betas.new_empty(num_samples, *self.betas.shape).normal_(generator=generator)
         return self.decode(latent, hands, betas=self.betas + self.network.shape_std * noise)
 
@@ -354,4 +357,5 @@ def infer(
         jaw=reading.jaw,
         pelvis=(view.R_camera_view @ reading.pelvis[..., None])[..., 0],
         seen=(view.confidence[..., :NUM_COMMON] > 0).to(view.points.dtype).mean(-1),
+        min_confidence=min_confidence,
     )

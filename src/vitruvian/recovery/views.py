@@ -130,7 +130,7 @@ def _heights_and_weights(format: str) -> tuple[Float[Tensor, "point"], Float[Ten
 
 
 def feature_blocks() -> dict[str, int]:
-    """Names and lengths of the parts of `view_features`, in their order; they describe what a network was trained on."""
+    """Names and lengths of the parts of `view_features`, in order: they tell what a network was trained on."""
     groups = canonical_format().groups
     count = len(canonical_format())
     parts = {f"{name}_points": 2 * len(groups[name]) + 1 for name in ("left_hand", "right_hand", "face")}

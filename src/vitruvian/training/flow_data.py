@@ -20,7 +20,7 @@ from vitruvian.training.loop import LoopConfig, LoopResult
 _USUAL_LOG_PROB, _RARITY_NATS = 60.0, 15.0
 """Log-density (nats) of usual poses under the mixture, and the difference that counts e times as much."""
 
-STANCE_SHARES = {"standing": 0.2, "walking": 0.35, "sitting": 0.06, "ground": 0.04}
+STANCE_SHARES = {"standing": 0.25, "walking": 0.35, "sitting": 0.06, "ground": 0.04}
 """Share of each stance (data/stances.py) among the people of training; all others have the rest."""
 
 Report = Callable[[int, float, Mapping[str, float]], None]
@@ -35,7 +35,7 @@ class TrainFlow:
     output: Path
     """Folder for the weights (flow.safetensors), the checkpoint and the log."""
     start: Path | None = None
-    """Weights of a network of the same sizes to start a new run from, in place of random ones; its inputs may differ."""
+    """Weights of a network of the same sizes to start a new run from, in place of random ones; inputs may differ."""
     training: FlowTraining = field(default_factory=FlowTraining)
 
 

@@ -39,7 +39,6 @@ def started_from(
         raise WeightsError("inputs of the same name have another length", seen=", ".join(other))
     columns = dict(zip(old, weight.split(list(old.values()), dim=1), strict=True))
     parts = [
-        columns[name] if name in columns else weight.new_zeros(len(weight), length)
-        for name, length in features.items()
+        columns[name] if name in columns else weight.new_zeros(len(weight), length) for name, length in features.items()
     ]
     return {**tensors, _ENTER: torch.cat(parts, dim=1)}
