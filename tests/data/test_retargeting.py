@@ -208,19 +208,18 @@ def test_calibrated_knees_are_straighter_and_hip_and_ankle_stay(recordings: Path
     # Along a straight leg the ankle does not move.
     down = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
     thigh, shin = 0.38 * down, 0.41 * down
-    legs = [(r[:, hip] @ (thigh + (r[:, knee] @ shin)[..., None])[..., 0]) for r in (plain, straighter)]
-    straight = flexion[0].abs() < math.radians(8)
-    if bool(straight.any()):
-        assert float((legs[0] - legs[1])[straight].norm(dim=-1).max()) < 0.03
+    legs = [(r[:, hip] @ (thigh + r[:, knee] @ shin)[..., None])[..., 0] for r in (plain, straighter)]
+    # The knee goes through the line from hip to ankle, so the ankle keeps its direction and, to 1 %, its distance.
+    half_way = (flexion[0] - excess / 2).abs() < math.radians(6)
+    assert int(half_way.sum()) >= 4
+    assert float((legs[0] - legs[1])[half_way].norm(dim=-1).max()) < 0.02
 
 
 def test_measured_knees_bring_standing_legs_to_straight(recordings: Path) -> None:
     skeleton = read_asf(recordings / "02/02.asf")
-    motion = read_amc(recordings / "02/02_01.amc", skeleton, frame_rate=30)
-    excess = measure_straight_knees([motion], CMU_ASF)
+    clips = [read_amc(recordings / f"02/02_{n}.amc", skeleton, frame_rate=30) for n in ("01", "05")]
+    excess = measure_straight_knees(clips, CMU_ASF)
     assert set(excess) == {"left", "right"}
-    assert all(0 <= value <= math.radians(20) for value in excess.values())
-    calibrated = retarget(motion, CMU_ASF, calibration=Calibration(knee_excess=excess)).rotations
-    for side in ("left", "right"):
-        flexion = log_so3(calibrated[:, SMPLX.index(f"{side}_knee")])[:, 0]
-        assert math.radians(-4) < float(flexion.quantile(0.1)) < math.radians(9)
+    again = measure_straight_knees(clips, CMU_ASF, calibration=Calibration(knee_excess=excess))
+    assert all(math.radians(5) < value <= math.radians(20) for value in excess.values())
+    assert all(value < math.radians(3) for value in again.values())

@@ -56,7 +56,7 @@ def trained(
 ) -> tuple[Path, list[float]]:
     folder = tmp_path_factory.mktemp("flow")
     seen: list[float] = []
-    config = FlowTraining(loop=LOOP, network=NETWORK)
+    config = FlowTraining(loop=LOOP, network=NETWORK, half_precision=False)
     train_flow(config, body, library, folder, report=lambda step, progress, values: seen.append(values["loss"]))
     return folder, seen
 
@@ -90,7 +90,7 @@ def test_a_new_run_starts_from_given_weights(
     tmp_path: Path, trained: tuple[Path, list[float]], body: BodyModel, library: PoseLibrary
 ) -> None:
     seen: list[float] = []
-    config = FlowTraining(loop=replace(LOOP, steps=20, learning_rate=1e-5), network=NETWORK)
+    config = FlowTraining(loop=replace(LOOP, steps=20, learning_rate=1e-5), network=NETWORK, half_precision=False)
     start = trained[0] / "flow.safetensors"
     train_flow(config, body, library, tmp_path, start=start, report=lambda step, p, values: seen.append(values["loss"]))
     assert seen[0] < 1.2 * trained[1][-1]
@@ -166,7 +166,12 @@ def test_baselines_learn_beside_the_network(
     network = read_network(trained[0] / "flow.safetensors")
     seen: list[dict[str, float]] = []
     train_baselines(
-        BaselineTraining(loop=LOOP), network, body, library, tmp_path, report=lambda s, p, v: seen.append(dict(v))
+        BaselineTraining(loop=LOOP, half_precision=False),
+        network,
+        body,
+        library,
+        tmp_path,
+        report=lambda s, p, v: seen.append(dict(v)),
     )
     for name in ("deterministic", *MULTIPLE):
         assert seen[-1][name] < seen[0][name]

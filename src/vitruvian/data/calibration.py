@@ -69,17 +69,24 @@ def measure_flat_feet(motions: Sequence[Motion], skeleton_map: SkeletonMap) -> C
     return Calibration(foot_slope=slopes)
 
 
-def measure_straight_knees(motions: Sequence[Motion], skeleton_map: SkeletonMap) -> dict[str, float]:
+def measure_straight_knees(
+    motions: Sequence[Motion], skeleton_map: SkeletonMap, *, calibration: Calibration | None = None
+) -> dict[str, float]:
     """Flexion (radians) that the recording shows of each knee ("left", "right") when it is straight.
 
     Counts frames in which the foot rests, the trunk is upright and the thigh steep: somebody stands on that leg. The
     tenth part of these with the least flexion is taken for straight legs. Recorded joint centres lie ahead of the
     leg's line, by up to 25 degrees and differently for each person and side; standing people hold those values within
     two degrees, so they are no habit of bent knees. A leg with too few such frames takes the value of the other.
+
+    Args:
+        motions: the clips of one person.
+        skeleton_map: reading of their skeleton.
+        calibration: what is known already; the result is what it leaves.
     """
     flexions: dict[str, list[Tensor]] = {"left": [], "right": []}
     for clip in motions:
-        body = retarget(clip, skeleton_map)
+        body = retarget(clip, skeleton_map, calibration=calibration)
         _, motion = split_reference(clip, skeleton_map)
         upright = body.rotations[:, 0, 1, 1] > _UPRIGHT
         for side, found in flexions.items():

@@ -101,6 +101,9 @@ def learn_limits(config: PoseStatisticsConfig, train: PoseDataset) -> JointLimit
             _, low, high = _box(config, *samples[name], reference=identity)
             lower, upper = torch.minimum(low, lower), torch.maximum(high, upper)
         tables[name] = (identity, lower, upper)
+    # Frames with a knee at the stop of the recording software lie past straight once knees are calibrated.
+    reference, lower, upper = tables["left_knee"]
+    lower[0] = lower[0].clamp_min(-float(log_so3(reference)[0]) - math.radians(config.widen_deg))
     for name in [name for name in tables if name.startswith("left")]:
         tables["right" + name.removeprefix("left")] = _mirrored(*tables[name])
     names = [name for name in SMPLX.names if name in tables]

@@ -16,7 +16,7 @@ from vitruvian.data.t_pose import nominal_joints
 from vitruvian.geometry.rotations import exp_so3, geodesic_angle, log_so3
 from vitruvian.priors.vposer import VPoser, VPoserSettings, fill_strictly
 from vitruvian.tensors import TensorRecord
-from vitruvian.training.checkpoints import save_weights
+from vitruvian.training.checkpoints import read_weights, save_weights
 from vitruvian.training.loop import LoopConfig, train
 
 BODY_SKELETON = Skeleton(BODY_JOINTS, BODY_PARENTS, ())
@@ -30,6 +30,8 @@ class VPoserConfig:
     """Folder with the motion capture archives."""
     output: Path
     """Folder for the weights (vposer.safetensors), the checkpoint and the log; a run found there is continued."""
+    start: Path | None = None
+    """Weights of the same sizes to start a new run from, in place of random ones."""
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
             steps=40_000, minutes=60, batch_size=512, learning_rate=1e-3, weight_decay=1e-4, log_every=200
@@ -86,6 +88,8 @@ class VPoserTask:
     def __init__(self, config: VPoserConfig, data: PoseDataset) -> None:
         self.config = config
         self.vposer = VPoser(config.settings)
+        if config.start is not None:
+            fill_strictly(self.vposer, read_weights(config.start)[0])
         self._poses = data.rotations.to(torch.float32)
         weights = data.frame_weights(subject_power=config.subject_power, frame_power=config.frame_power)
         self._weights = weights.double()
@@ -203,7 +207,7 @@ def train_vposer(
         metadata={
             "settings": asdict(config.settings),
             "command": "vitruvian train vposer",
-            "config": {**asdict(config), "shared_data": "", "output": ""},
+            "config": {**asdict(config), "shared_data": "", "output": "", "start": config.start is not None},
             "steps": result.steps,
             "seconds": round(result.seconds),
             "validation": asdict(errors),
