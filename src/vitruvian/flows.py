@@ -112,6 +112,13 @@ class FlowDistribution:
         self.batch_shape = context.shape[:-1]
         self._like = next(flow.parameters())
 
+    def behind(self, layer: FlowLayer) -> "FlowDistribution":
+        """The distribution of data that `layer` brings to the data of this one."""
+        longer = copy(self)
+        longer._layers = (layer, *self._layers)
+        longer._conditioning = (layer.condition(self._empty()), *self._conditioning)
+        return longer
+
     def select(self, index: Int[Tensor, "kept"]) -> "FlowDistribution":
         """The distributions of some of the batch items, without running the conditioning nets again."""
         kept = copy(self)

@@ -11,7 +11,13 @@ from tests.small_archives import write_small_archives
 from vitruvian.bodies.skeletons import BODY_JOINTS
 from vitruvian.data import mocap
 from vitruvian.data.mocap import load_pose_dataset, split_of
-from vitruvian.data.pose_selection import distinct_frames, mirror_pose, plausible_frames, with_moving_collars
+from vitruvian.data.pose_selection import (
+    distinct_frames,
+    mirror_pose,
+    plausible_frames,
+    represented_frames,
+    with_moving_collars,
+)
 from vitruvian.data.t_pose import nominal_joints, pose_joints
 from vitruvian.errors import InputError
 from vitruvian.geometry.rotations import exp_so3, geodesic_angle
@@ -84,6 +90,25 @@ def test_distinct_frames_are_apart_and_cover_the_rest(generator: torch.Generator
     again, same = distinct_frames(poses, 0.03, kept=bank)
     assert len(again) == 0
     assert len(same) == len(bank)
+
+
+def test_kept_poses_stand_for_all_frames_once(generator: torch.Generator) -> None:
+    poses = random_poses(generator, 5)[:, 1:]
+    frames = torch.cat((poses[:1].expand(7, -1, -1, -1), poses[1:2].expand(2, -1, -1, -1), poses[2:]))
+    rows, bank = distinct_frames(frames, 0.02)
+    assert represented_frames(frames, bank).tolist() == [7.0, 2.0, 1.0, 1.0, 1.0]
+    assert len(rows) == 5
+
+
+def test_frame_weights_give_back_what_thinning_took() -> None:
+    subjects = np.array(["a", "a", "b", "b", "b", "b"])
+    frames = torch.tensor([9.0, 1.0, 4.0, 4.0, 4.0, 4.0])
+    data = mocap.PoseDataset(torch.zeros(6, 22, 3), subjects, subjects, frames)
+    weights = data.frame_weights()
+    assert float(weights[0] / weights[1]) == pytest.approx(3)
+    totals = weights[:2].sum(), weights[2:].sum()
+    assert float(totals[1] / totals[0]) == pytest.approx(2**0.5)
+    assert float(weights.mean()) == pytest.approx(1)
 
 
 def test_nominal_skeleton_is_a_person() -> None:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from vitruvian.bodies.skeletons import SMPLX
-from vitruvian.data.calibration import measure_flat_feet
+from vitruvian.data.calibration import measure_flat_feet, measure_straight_knees
 from vitruvian.data.motion import Motion
 from vitruvian.data.readers.asf_amc import read_amc, read_asf
 from vitruvian.data.readers.bvh import read_bvh
-from vitruvian.data.retargeting import BoneMap, SkeletonMap, align_directions, retarget, twist_angle
+from vitruvian.data.retargeting import BoneMap, Calibration, SkeletonMap, align_directions, retarget, twist_angle
 from vitruvian.data.retargeting_check import check_retargeting
 from vitruvian.data.skeleton_maps import CMU_ASF, CMU_BVH, CMU_POSER_BVH
 from vitruvian.errors import InputError
@@ -190,3 +190,36 @@ def test_walking_arms_hang_palms_in_and_feet_are_flat(recordings: Path) -> None:
     # While the lower of the two feet carries the weight it is flat: its up axis is up.
     flat = torch.maximum(world[SMPLX.index("left_ankle")][:, 1, 1], world[SMPLX.index("right_ankle")][:, 1, 1])
     assert float(flat.median()) > math.cos(math.radians(10))
+
+
+def test_calibrated_knees_are_straighter_and_hip_and_ankle_stay(recordings: Path) -> None:
+    skeleton = read_asf(recordings / "02/02.asf")
+    motion = read_amc(recordings / "02/02_01.amc", skeleton, frame_rate=30)
+    excess = math.radians(12)
+    plain = retarget(motion, CMU_ASF).rotations
+    straighter = retarget(motion, CMU_ASF, calibration=Calibration(knee_excess={"left": excess})).rotations
+    knee, hip = SMPLX.index("left_knee"), SMPLX.index("left_hip")
+    flexion = [log_so3(rotations[:, knee])[:, 0] for rotations in (plain, straighter)]
+    torch.testing.assert_close(flexion[0] - flexion[1], torch.full_like(flexion[0], excess), atol=1e-6, rtol=0)
+    # The right leg, and the left foot in the world, are as they were.
+    torch.testing.assert_close(plain[:, SMPLX.index("right_knee")], straighter[:, SMPLX.index("right_knee")])
+    feet = [r[:, 0] @ r[:, hip] @ r[:, knee] @ r[:, SMPLX.index("left_ankle")] for r in (plain, straighter)]
+    torch.testing.assert_close(*feet)
+    # Along a straight leg the ankle does not move.
+    down = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
+    thigh, shin = 0.38 * down, 0.41 * down
+    legs = [(r[:, hip] @ (thigh + r[:, knee] @ shin)[..., None])[..., 0] for r in (plain, straighter)]
+    # The knee goes through the line from hip to ankle, so the ankle keeps its direction and, to 1 %, its distance.
+    half_way = (flexion[0] - excess / 2).abs() < math.radians(6)
+    assert int(half_way.sum()) >= 4
+    assert float((legs[0] - legs[1])[half_way].norm(dim=-1).max()) < 0.02
+
+
+def test_measured_knees_bring_standing_legs_to_straight(recordings: Path) -> None:
+    skeleton = read_asf(recordings / "02/02.asf")
+    clips = [read_amc(recordings / f"02/02_{n}.amc", skeleton, frame_rate=30) for n in ("01", "05")]
+    excess = measure_straight_knees(clips, CMU_ASF)
+    assert set(excess) == {"left", "right"}
+    again = measure_straight_knees(clips, CMU_ASF, calibration=Calibration(knee_excess=excess))
+    assert all(math.radians(5) < value <= math.radians(20) for value in excess.values())
+    assert all(value < math.radians(3) for value in again.values())

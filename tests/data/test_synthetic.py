@@ -7,7 +7,7 @@ import torch
 
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import open_body
-from vitruvian.data.detector_errors import EXACT_DETECTOR, ErrorModel, detect
+from vitruvian.data.detector_errors import EXACT_DETECTOR, Detections, ErrorModel, detect
 from vitruvian.data.synthetic import PoseLibrary, SyntheticConfig, SyntheticPeople
 from vitruvian.errors import InputError
 from vitruvian.evaluation.metrics import procrustes_align
@@ -165,3 +165,81 @@ def test_the_face_is_hidden_from_behind(body: BodyModel, library: PoseLibrary) -
 def test_a_library_of_other_shapes_is_refused() -> None:
     with pytest.raises(InputError):
         PoseLibrary(torch.eye(3).expand(5, 21, 3, 3), torch.ones(5))
+
+
+def _detected(model: ErrorModel, facing_away: torch.Tensor, size: int) -> tuple[torch.Tensor, Detections]:
+    generator = torch.Generator().manual_seed(3)
+    points = len(canonical_format())
+    pixels = 300 + 100 * torch.rand(size, points, 2, generator=generator)
+    found = detect(
+        pixels,
+        facing_away=facing_away,
+        person_px=torch.full((size,), 250.0),
+        image_size=torch.full((size, 2), 700.0),
+        model=model,
+        generator=generator,
+    )
+    return pixels, found
+
+
+def test_guessed_faces_are_sure_and_where_the_head_hides_them() -> None:
+    fmt = canonical_format()
+    away = torch.zeros(400, len(fmt), dtype=torch.bool)
+    head = [fmt.index(name) for name in ("nose", "left_eye", "right_eye", "left_ear", "right_ear")]
+    away[:, head] = True
+    pixels, found = _detected(replace(EXACT_DETECTOR, guessed_faces=0.5), away, 400)
+    guessed = found.confidence[:, head] > 0
+    assert 0.35 < float(guessed.any(-1).float().mean()) < 0.65
+    assert float(found.confidence[:, head][guessed].min()) >= 0.4
+    torch.testing.assert_close(found.positions[:, head][guessed], pixels[:, head][guessed])
+    assert not found.visible[:, head].any()
+    assert found.visible[:, [k for k in range(len(fmt)) if k not in head]].all()
+
+
+def test_junk_lies_where_nothing_was_seen_and_is_unsure() -> None:
+    fmt = canonical_format()
+    away = torch.zeros(300, len(fmt), dtype=torch.bool)
+    away[:, ::3] = True
+    pixels, found = _detected(replace(EXACT_DETECTOR, junk=1.0), away, 300)
+    junk = away & (found.confidence > 0)
+    assert 0.2 < float(junk[:, ::3].float().mean()) < 0.4
+    assert float(found.confidence[junk].max()) <= 0.3
+    assert not found.visible[junk].any()
+    torch.testing.assert_close(found.positions[~away], pixels[~away])
+
+
+def test_ghosts_take_points_of_one_limb_from_beside() -> None:
+    fmt = canonical_format()
+    away = torch.zeros(300, len(fmt), dtype=torch.bool)
+    pixels, found = _detected(replace(EXACT_DETECTOR, ghosts=1.0), away, 300)
+    moved = ((found.positions - pixels).norm(dim=-1) > 1) & (found.confidence > 0)
+    assert float(moved.any(-1).float().mean()) > 0.7
+    assert not found.visible[moved].any()
+    trunk = [fmt.index(name) for name in ("left_shoulder", "right_shoulder", "nose")]
+    assert not moved[:, trunk].any()
+
+
+def test_a_whole_person_exchanged_is_the_same_points_with_other_names() -> None:
+    fmt = canonical_format()
+    away = torch.zeros(200, len(fmt), dtype=torch.bool)
+    pixels, found = _detected(replace(EXACT_DETECTOR, swap_person=1.0), away, 200)
+    limbs = [fmt.index(name) for name in ("left_hip", "left_knee", "right_wrist", "left_shoulder")]
+    others = [fmt.index(name) for name in ("right_hip", "right_knee", "left_wrist", "right_shoulder")]
+    torch.testing.assert_close(found.positions[:, limbs], pixels[:, others])
+    eyes = (found.positions[:, fmt.index("left_eye")] - pixels[:, fmt.index("left_eye")]).norm(dim=-1) < 1e-3
+    assert 0.3 < float(eyes.float().mean()) < 0.7  # half of the time the head keeps its sides
+
+
+def test_gravity_points_down_in_a_level_camera_and_turned_people_lie_anywhere(
+    body: BodyModel, library: PoseLibrary
+) -> None:
+    batch = SyntheticPeople(body, library, replace(PLAIN, known_gravity=1.0, turned=0.0)).batch(400, seed=2)
+    assert float(batch.gravity[:, 1].mean()) > 0.9
+    torch.testing.assert_close(batch.gravity.norm(dim=-1), torch.ones(400))
+    up = -batch.rotations[:, 0, 1, 1]
+    assert float(up.quantile(0.05)) > 0.5
+    turned = SyntheticPeople(body, library, replace(PLAIN, known_gravity=0.0, turned=1.0)).batch(400, seed=2)
+    assert not turned.gravity.any()
+    spread = turned.rotations[:, 0, 1, 1]
+    assert abs(float(spread.mean())) < 0.1
+    assert abs(float(spread.std()) - 3**-0.5) < 0.06  # uniform on [-1, 1]

@@ -116,7 +116,7 @@ def test_cues_lower_the_entropy_and_their_absence_leaves_everything(
 def test_calibrated_where_truth_is_drawn_from_the_model(
     posterior: BodyPosterior, body: BodyModel, generator: torch.Generator
 ) -> None:
-    """Ranks of the truth among samples are uniform, by direction of bones (simulation-based calibration; Talts 2018)."""
+    """Ranks of the truth among samples are uniform, by direction of bones (simulation-based calibration, Talts)."""
     repeats, count = 25, 19
     many = posterior[torch.arange(2).repeat(repeats)]
     true = bones_of(body, many.sample(1, generator=generator)[0].rotations)

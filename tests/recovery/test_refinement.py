@@ -73,7 +73,7 @@ def test_refiners_start_by_changing_nothing(generator: torch.Generator) -> None:
     network = PoseNetwork(NetworkConfig(), body).eval()
     points = torch.rand(3, 82, 2, generator=generator) * 2 - 1
     identity = torch.eye(3).expand(3, 3, 3)
-    view = View(identity, torch.full((3,), 0.2), points, torch.ones(3, 82), torch.ones(3, 4))
+    view = View(identity, torch.full((3,), 0.2), points, torch.ones(3, 82), torch.zeros(3, 3))
     with torch.no_grad():
         estimate = network.regressor(view)
     assert len(estimate.heads) == len(estimate.posed) == 3

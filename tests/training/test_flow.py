@@ -21,7 +21,7 @@ from vitruvian.recovery.posterior import infer
 from vitruvian.recovery.views import view_of
 from vitruvian.recovery.weights import read_network
 from vitruvian.training.baselines import MULTIPLE, Baselines, BaselineTraining, train_baselines
-from vitruvian.training.checkpoints import load_strictly, read_weights
+from vitruvian.training.checkpoints import load_strictly, read_weights, save_weights
 from vitruvian.training.flow import FlowTraining, targets_in_view, train_flow, visible_joints
 from vitruvian.training.lifter import LifterTraining, train_lifter
 from vitruvian.training.loop import LoopConfig
@@ -56,7 +56,7 @@ def trained(
 ) -> tuple[Path, list[float]]:
     folder = tmp_path_factory.mktemp("flow")
     seen: list[float] = []
-    config = FlowTraining(loop=LOOP, network=NETWORK)
+    config = FlowTraining(loop=LOOP, network=NETWORK, half_precision=False)
     train_flow(config, body, library, folder, report=lambda step, progress, values: seen.append(values["loss"]))
     return folder, seen
 
@@ -90,7 +90,7 @@ def test_a_new_run_starts_from_given_weights(
     tmp_path: Path, trained: tuple[Path, list[float]], body: BodyModel, library: PoseLibrary
 ) -> None:
     seen: list[float] = []
-    config = FlowTraining(loop=replace(LOOP, steps=20, learning_rate=1e-5), network=NETWORK)
+    config = FlowTraining(loop=replace(LOOP, steps=20, learning_rate=1e-5), network=NETWORK, half_precision=False)
     start = trained[0] / "flow.safetensors"
     train_flow(config, body, library, tmp_path, start=start, report=lambda step, p, values: seen.append(values["loss"]))
     assert seen[0] < 1.2 * trained[1][-1]
@@ -109,7 +109,7 @@ def test_truth_in_the_view_is_the_truth_in_the_camera(body: BodyModel, library: 
     batch = SyntheticPeople(body, library).batch(6, seed=2)
     view = view_of(batch.keypoints, batch.camera)
     targets = targets_in_view(batch, view)
-    T = view.T_camera_view
+    T = view.R_camera_view
     torch.testing.assert_close(T @ targets.rotations[:, 0], batch.rotations[:, 0], atol=1e-5, rtol=0)
     back = (T[:, None] @ targets.joints[..., None])[..., 0]
     torch.testing.assert_close(back, batch.joints[:, :NUM_BODY], atol=1e-4, rtol=1e-4)
@@ -166,7 +166,12 @@ def test_baselines_learn_beside_the_network(
     network = read_network(trained[0] / "flow.safetensors")
     seen: list[dict[str, float]] = []
     train_baselines(
-        BaselineTraining(loop=LOOP), network, body, library, tmp_path, report=lambda s, p, v: seen.append(dict(v))
+        BaselineTraining(loop=LOOP, half_precision=False),
+        network,
+        body,
+        library,
+        tmp_path,
+        report=lambda s, p, v: seen.append(dict(v)),
     )
     for name in ("deterministic", *MULTIPLE):
         assert seen[-1][name] < seen[0][name]
@@ -192,3 +197,10 @@ def test_likelihood_of_the_mixture_is_that_of_torch_distributions() -> None:
         torch.distributions.Independent(torch.distributions.Normal(mean, log_scale.exp()), 1),
     )
     torch.testing.assert_close(model.loss(context, chart, None), -mixture.log_prob(chart).mean() / 66)
+
+
+def test_networks_with_other_inputs_are_refused(tmp_path: Path, trained: tuple[Path, list[float]]) -> None:
+    tensors, metadata = read_weights(trained[0] / "flow.safetensors")
+    save_weights(tensors, tmp_path / "old.safetensors", metadata={k: v for k, v in metadata.items() if k != "features"})
+    with pytest.raises(WeightsError, match="other inputs"):
+        read_network(tmp_path / "old.safetensors")

@@ -1,4 +1,4 @@
-"""Measuring on a person's own clips how the foot bones lie when the person stands flat."""
+"""Measuring on a person's own clips how the bones of the legs lie when the person stands: flat feet, straight knees."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitruvian.bodies.skeletons import BODY_JOINTS
 from vitruvian.data.motion import Motion
 from vitruvian.data.retargeting import (
     T_POSE_HINGES,
@@ -14,6 +15,7 @@ from vitruvian.data.retargeting import (
     SkeletonMap,
     bone_rotations,
     reference_directions,
+    retarget,
     slope,
     split_reference,
 )
@@ -22,6 +24,20 @@ _STILL_M_PER_S = 0.18
 _FEWEST_FRAMES = 40
 _SEARCH_RAD = math.radians(15)
 _BIN_RAD = math.radians(1)
+_STRAIGHT_RAD = math.radians(2)
+"""Flexion of the straight leg of somebody who stands or walks (Perry, Gait Analysis: 0 to 5 degrees)."""
+_STRAIGHT_QUANTILE = 0.1
+_MOST_EXCESS_RAD = math.radians(20)
+"""8.6 degrees by which the joints of the open body bend at rest, and a knee 4 cm ahead of the leg's line."""
+_UPRIGHT, _STEEP = math.cos(math.radians(25)), math.cos(math.radians(15))
+_NO_POSE_RAD = 1e-4
+"""Knees straighter than this belong to the T-pose of a file, or to a limit of the software that wrote it."""
+
+
+def measure_person(motions: Sequence[Motion], skeleton_map: SkeletonMap) -> Calibration:
+    """All that is measured on the clips of one person."""
+    feet = measure_flat_feet(motions, skeleton_map)
+    return Calibration(foot_slope=feet.foot_slope, knee_excess=measure_straight_knees(motions, skeleton_map))
 
 
 def measure_flat_feet(motions: Sequence[Motion], skeleton_map: SkeletonMap) -> Calibration:
@@ -51,6 +67,44 @@ def measure_flat_feet(motions: Sequence[Motion], skeleton_map: SkeletonMap) -> C
         if len(known) == 1:
             slopes |= {f"{side}_{joint}": known[0] for side in sides}
     return Calibration(foot_slope=slopes)
+
+
+def measure_straight_knees(
+    motions: Sequence[Motion], skeleton_map: SkeletonMap, *, calibration: Calibration | None = None
+) -> dict[str, float]:
+    """Flexion (radians) that the recording shows of each knee ("left", "right") when it is straight.
+
+    Counts frames in which the foot rests, the trunk is upright and the thigh steep: somebody stands on that leg. The
+    tenth part of these with the least flexion is taken for straight legs. Recorded joint centres lie ahead of the
+    leg's line, by up to 25 degrees and differently for each person and side; standing people hold those values within
+    two degrees, so they are no habit of bent knees. A leg with too few such frames takes the value of the other.
+
+    Args:
+        motions: the clips of one person.
+        skeleton_map: reading of their skeleton.
+        calibration: what is known already; the result is what it leaves.
+    """
+    flexions: dict[str, list[Tensor]] = {"left": [], "right": []}
+    for clip in motions:
+        body = retarget(clip, skeleton_map, calibration=calibration)
+        _, motion = split_reference(clip, skeleton_map)
+        upright = body.rotations[:, 0, 1, 1] > _UPRIGHT
+        for side, found in flexions.items():
+            hip, knee = (body.rotations[:, BODY_JOINTS.index(f"{side}_{joint}")] for joint in ("hip", "knee"))
+            flexion = torch.atan2(knee[:, 2, 1], knee[:, 1, 1])
+            steep = (body.rotations[:, 0] @ hip)[:, 1, 1] > _STEEP
+            stands = _resting(motion, f"{side}_ankle", skeleton_map) & upright & steep
+            found.append(flexion[stands & (flexion.abs() > _NO_POSE_RAD)])
+    excess: dict[str, float] = {}
+    for side, found in flexions.items():
+        samples = torch.cat(found)
+        if len(samples) >= _FEWEST_FRAMES:
+            straight = float(samples.quantile(_STRAIGHT_QUANTILE)) - _STRAIGHT_RAD
+            excess[side] = min(max(straight, 0.0), _MOST_EXCESS_RAD)
+    if len(excess) == 1:
+        (known,) = excess.values()
+        excess = {"left": known, "right": known}
+    return excess
 
 
 def _reference_vectors(

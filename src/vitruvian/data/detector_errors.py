@@ -3,6 +3,7 @@
 Works on the canonical keypoints (see keypoints/canonical.py), all people of a batch at once.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -24,6 +25,7 @@ _DEFINITION_SPREAD_M = {
 _BODY_SPREAD_M, _HAND_SPREAD_M, _FACE_SPREAD_M = 0.011, 0.0025, 0.003
 _LEFT_LEG = "left_knee left_ankle left_big_toe left_small_toe left_heel"
 _LEFT_ARM = "left_elbow left_wrist"
+_HEAD = "nose left_eye right_eye left_ear right_ear"
 _FEET = "left_big_toe left_small_toe left_heel right_big_toe right_small_toe right_heel"
 
 
@@ -50,8 +52,16 @@ class ErrorModel:
     """Probability that the points of the feet are missing, as in sets without them."""
     lost_head_points: float = 0.6
     """Probability that head top and upper neck are missing, which few sets have."""
-    swap_limb: float = 0.02
-    """Probability that left and right are exchanged, for legs, for arms, and for the whole body."""
+    swap_limb: float = 0.03
+    """Probability that left and right are exchanged, for legs and for arms."""
+    swap_person: float = 0.02
+    """Probability that left and right of the whole person are exchanged, half of the time without the head."""
+    guessed_faces: float = 0.4
+    """Probability that nose, eyes and ears are also given, rather surely, where the head hides them."""
+    ghosts: float = 0.03
+    """Probability that points of one limb belong to a neighbour."""
+    junk: float = 0.2
+    """Probability that some points that are not seen lie anywhere about the person, with low confidence."""
     guesses: float = 0.25
     """Probability that the detector also guesses points that it cannot see, with low confidence."""
     no_confidence: float = 0.15
@@ -60,7 +70,8 @@ class ErrorModel:
 
 EXACT_DETECTOR = ErrorModel(
     noise_low=0.0, noise_high=0.0, outliers=0.0, missing=0.0, occluders=0.0, lost_limbs=0.0, lost_hand=0.0,
-    lost_face=0.0, lost_feet=0.0, lost_head_points=0.0, swap_limb=0.0, guesses=0.0, no_confidence=0.0,
+    lost_face=0.0, lost_feet=0.0, lost_head_points=0.0, swap_limb=0.0,
+    swap_person=0.0, guessed_faces=0.0, ghosts=0.0, junk=0.0, guesses=0.0, no_confidence=0.0,
 )  # fmt: skip
 """No error but what lies outside the frame or on the far side of the head."""
 
@@ -88,8 +99,11 @@ class _Tables(TensorRecord):
     left_hand: Bool[Tensor, "point"]
     right_hand: Bool[Tensor, "point"]
     face: Bool[Tensor, "point"]
+    head: Bool[Tensor, "point"]
+    """Nose, eyes and ears."""
     feet: Bool[Tensor, "point"]
     head_points: Bool[Tensor, "point"]
+    hip_center: int
 
 
 @cache
@@ -124,10 +138,21 @@ def _tables() -> _Tables:
         )
     )  # fmt: skip
     return _Tables(
-        noise=noise, spread_m=spread, flip=flip, legs=left_leg | right_leg, arms=left_arm | right_arm | hands,
-        body=group("body"), limbs=limbs, left_hand=group("left_hand"), right_hand=group("right_hand"),
-        face=group("face"), feet=rows(_FEET), head_points=rows("head_top upper_neck"),
-    )  # fmt: skip
+        noise=noise,
+        spread_m=spread,
+        flip=flip,
+        legs=left_leg | right_leg,
+        arms=left_arm | right_arm | hands,
+        body=group("body"),
+        limbs=limbs,
+        left_hand=group("left_hand"),
+        right_hand=group("right_hand"),
+        face=group("face"),
+        head=rows(_HEAD),
+        feet=rows(_FEET),
+        head_points=rows("head_top upper_neck"),
+        hip_center=fmt.index("hip_center"),
+    )
 
 
 def redefine_points(
@@ -188,25 +213,71 @@ def detect(
         return torch.rand(batch, *shape, generator=generator)
 
     inside = ((pixels >= 0) & (pixels <= image_size[:, None])).all(-1)
-    hidden = ~inside | facing_away | _occluded(pixels, model, generator)
+    covered = ~inside | _occluded(pixels, model, generator)
+    guessed = _guessed_faces(facing_away, model, rand) & ~covered
+    hidden = covered | (facing_away & ~guessed)
     absent = _absent(model, rand)
     guessing = rand(1) < model.guesses
     low, high = model.noise_low, model.noise_high
     level = low * (high / low) ** rand(1) if low > 0 else torch.zeros(batch, 1)
     quality = torch.exp(0.5 * torch.randn(batch, count, generator=generator))
-    share = level * tables.noise * quality * torch.where(hidden, 5.0, 1.0)
+    share = level * tables.noise * quality * torch.where(hidden, 5.0, torch.where(guessed, 2.0, 1.0))
     sigma = person_px[:, None] * share + (0.2 + 0.6 * rand(1)) * (low > 0)
     outlier = rand(count) < model.outliers
     noise = torch.randn(batch, count, 2, generator=generator)
     positions = pixels + noise * (sigma * torch.where(outlier, 10.0, 1.0))[..., None]
     confidence = _confidence(sigma / person_px[:, None], outlier, hidden, model, generator)
+    sure = (confidence >= 1).all(-1, keepdim=True)
+    confidence = torch.where(guessed & ~sure, 0.4 + 0.55 * rand(count), confidence)
+    positions, ghost = _ghosts(positions, person_px, model, rand)
 
     missed = rand(count) < rand(1) * 2 * model.missing
     positions, confidence, swapped = _swap_sides(positions, confidence, model, rand)
-    hidden = torch.where(swapped, hidden[:, tables.flip], hidden)
-    gone = absent | missed | (hidden & ~guessing)
+    unseen = torch.where(swapped, hidden[:, tables.flip], hidden)
+    gone = absent | missed | (unseen & ~guessing)
     confidence = torch.where(gone, 0.0, confidence)
-    return Detections(torch.where(gone[..., None], 0.0, positions), confidence, ~hidden & ~absent & ~missed)
+    positions = torch.where(gone[..., None], 0.0, positions)
+    positions, confidence = _junk(positions, confidence, model, rand)
+    return Detections(positions, confidence, ~unseen & ~guessed & ~ghost & ~absent & ~missed)
+
+
+def _guessed_faces(facing_away: Tensor, model: ErrorModel, rand) -> Bool[Tensor, "batch point"]:  # type: ignore[no-untyped-def]
+    """Points on the far side of the head that the detector gives all the same, as sets of 17 points and MediaPipe do.
+
+    Nose, eyes and ears; in some people the landmarks of the face too, and in some only a part of them.
+    """
+    tables = _tables()
+    rows = tables.head | (tables.face & (rand(1) < 0.3))
+    kept = rand(facing_away.shape[1]) < torch.where(rand(1) < 0.7, 1.0, 0.6)
+    return facing_away & rows & kept & (rand(1) < model.guessed_faces)
+
+
+def _ghosts(
+    positions: Tensor,
+    person_px: Tensor,
+    model: ErrorModel,
+    rand: Callable[..., Tensor],
+) -> tuple[Tensor, Bool[Tensor, "batch point"]]:
+    """In some people, points of one limb that belong to somebody of the same size beside them."""
+    tables = _tables()
+    batch = len(positions)
+    chosen = tables.limbs[(rand(1)[:, 0] * len(tables.limbs)).long()]
+    ghost = chosen & (rand(positions.shape[1]) < 0.7) & (rand(1) < model.ghosts)
+    hip = positions[:, tables.hip_center : tables.hip_center + 1]
+    other = (positions - hip).roll(1, dims=0) * (person_px / person_px.roll(1)).view(batch, 1, 1)
+    side = (0.2 + 0.4 * rand(1)) * torch.where(rand(1) < 0.5, -1.0, 1.0) * person_px[:, None]
+    beside = torch.stack((side, 0.1 * (rand(1) - 0.5) * person_px[:, None]), dim=-1)
+    return torch.where(ghost[..., None], hip + other + beside, positions), ghost
+
+
+def _junk(positions: Tensor, confidence: Tensor, model: ErrorModel, rand) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+    """In some people, a few of the points that are not seen, anywhere about the person, with low confidence."""
+    seen = (confidence > 0)[..., None]
+    low = torch.where(seen, positions, torch.inf).amin(1, keepdim=True)
+    high = torch.where(seen, positions, -torch.inf).amax(1, keepdim=True)
+    anywhere = low + (rand(positions.shape[1], 2) * 1.6 - 0.3) * (high - low)
+    junk = ~seen[..., 0] & seen.any(1) & (rand(positions.shape[1]) < 0.3) & (rand(1) < model.junk)
+    return torch.where(junk[..., None], anywhere, positions), torch.where(junk, 0.02 + 0.28 * rand(1), confidence)
 
 
 def _occluded(pixels: Tensor, model: ErrorModel, generator: torch.Generator) -> Bool[Tensor, "batch point"]:
@@ -253,6 +324,8 @@ def _swap_sides(positions: Tensor, confidence: Tensor, model: ErrorModel, rand) 
     tables = _tables()
     swapped = (rand(1) < model.swap_limb) & tables.legs
     swapped = swapped | ((rand(1) < model.swap_limb) & tables.arms)
-    swapped = swapped ^ ((rand(1) < model.swap_limb / 2) & (tables.body | tables.arms))
+    whole = tables.body | tables.arms
+    whole = whole & ~(tables.head & (rand(1) < 0.5))
+    swapped = swapped ^ ((rand(1) < model.swap_person) & whole)
     positions = torch.where(swapped[..., None], positions[:, tables.flip], positions)
     return positions, torch.where(swapped, confidence[:, tables.flip], confidence), swapped

@@ -15,9 +15,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitruvian.assets import read_plain_arrays
-from vitruvian.data.calibration import measure_flat_feet
+from vitruvian.data.calibration import measure_person
 from vitruvian.data.motion import Motion
-from vitruvian.data.pose_selection import distinct_frames, mirror_pose, plausible_frames, with_moving_collars
+from vitruvian.data.pose_selection import (
+    distinct_frames,
+    mirror_pose,
+    plausible_frames,
+    represented_frames,
+    with_moving_collars,
+)
 from vitruvian.data.readers.asf_amc import read_amc, read_asf
 from vitruvian.data.readers.bvh import read_bvh
 from vitruvian.data.readers.cmu_expmap import read_cmu_expmap
@@ -36,7 +42,7 @@ SPACING_M = 0.02
 TEST_SUBJECTS = ("02", "05", "12", "127", "135", "32")
 VALIDATION_SUBJECTS = ("03", "09", "13", "26")
 _UNNAMED = "unnamed-"
-_FORMAT_VERSION = 4
+_FORMAT_VERSION = 6
 
 Split = Literal["train", "val", "test"]
 
@@ -49,11 +55,13 @@ class PoseDataset(BatchRecord):
         axis_angle: rotations of the 22 body joints, the root first in a y-up world, radians.
         subjects: name of the person of each pose.
         clips: file of each pose, within its archive.
+        frames: number of recorded frames that each pose stands for, at 30 a second.
     """
 
     axis_angle: Float[Tensor, "pose 22 3"]
     subjects: np.ndarray
     clips: np.ndarray
+    frames: Float[Tensor, "pose"]
 
     def __len__(self) -> int:
         return len(self.axis_angle)
@@ -66,6 +74,20 @@ class PoseDataset(BatchRecord):
         """Sampling weights, mean one, that give a subject of n poses the total weight n**power."""
         _, inverse, counts = np.unique(self.subjects, return_inverse=True, return_counts=True)
         weights = torch.from_numpy(counts[inverse].astype(np.float64) ** (power - 1)).to(self.axis_angle)
+        return weights / weights.mean()
+
+    def frame_weights(self, *, subject_power: float = 0.5, frame_power: float = 0.5) -> Float[Tensor, "pose"]:
+        """Sampling weights, mean one: a pose of n frames has weight n**frame_power among those of its subject.
+
+        A subject of n poses has the total weight n**subject_power. Thinning leaves a few of the many frames in which
+        people stand; weights give them back.
+        """
+        own = self.frames**frame_power
+        _, inverse = np.unique(self.subjects, return_inverse=True)
+        rows = torch.from_numpy(inverse)
+        count = torch.zeros(int(rows.max()) + 1, dtype=own.dtype).index_add(0, rows, torch.ones_like(own))
+        total = torch.zeros_like(count).index_add(0, rows, own)
+        weights = own * (count**subject_power / total)[rows]
         return weights / weights.mean()
 
 
@@ -116,18 +138,22 @@ def load_pose_dataset(
         _write_cache(build_pose_dataset(directory), cache)
     stored = read_plain_arrays(cache)
     axis_angle, subjects, clips = stored["rotations_axis_angle"], stored["subject"], stored["clip"]
+    frames = torch.from_numpy(stored["frames"])
     keep = np.ones(len(subjects), dtype=bool)
     if split is not None:
         keep &= np.array([split_of(str(s)) == split for s in subjects])
     if max_per_subject is not None:
         keep &= _spread(subjects, keep, max_per_subject)
     poses = torch.from_numpy(axis_angle[keep])
-    data = PoseDataset(poses, subjects[keep], clips[keep])
+    data = PoseDataset(poses, subjects[keep], clips[keep], frames[keep])
     if not mirrored:
         return data
     flipped = log_so3(mirror_pose(data.rotations))
     return PoseDataset(
-        torch.cat((poses, flipped)), np.concatenate([data.subjects] * 2), np.concatenate([data.clips] * 2)
+        torch.cat((poses, flipped)),
+        np.concatenate([data.subjects] * 2),
+        np.concatenate([data.clips] * 2),
+        data.frames.repeat(2),
     )
 
 
@@ -136,6 +162,7 @@ def build_pose_dataset(directory: Path) -> PoseDataset:
     poses: list[Tensor] = []
     subjects: list[str] = []
     clips: list[str] = []
+    frames: dict[str, Tensor] = {}
     banks: dict[str, Tensor] = {}
     for clip, skeleton_map, calibration in clips_with_calibration(directory):
         body = retarget(clip.motion, skeleton_map, calibration=calibration)
@@ -144,10 +171,13 @@ def build_pose_dataset(directory: Path) -> PoseDataset:
         if clip.subject.startswith(_UNNAMED) and _is_held_out(rotations[:, 1:], banks):
             continue
         rows, banks[clip.subject] = distinct_frames(rotations[:, 1:], SPACING_M, kept=banks.get(clip.subject))
+        counts = represented_frames(rotations[:, 1:], banks[clip.subject])
+        counts[: len(counts) - len(rows)] += frames.get(clip.subject, counts[:0])
+        frames[clip.subject] = counts
         poses.append(log_so3(rotations[rows]).to(torch.float32))
         subjects += [clip.subject] * len(rows)
         clips += [clip.name] * len(rows)
-    return PoseDataset(torch.cat(poses), np.array(subjects), np.array(clips))
+    return PoseDataset(torch.cat(poses), np.array(subjects), np.array(clips), torch.cat(list(frames.values())))
 
 
 def _is_held_out(body_pose: Float[Tensor, "frame 21 3 3"], banks: dict[str, Tensor]) -> bool:
@@ -170,7 +200,7 @@ def clips_with_calibration(directory: Path) -> Iterator[tuple[RecordedClip, Skel
                 raise InputError("broken archive", seen=directory / name) from error
         for read in (_acclaim_clips, _bvh_clips, _expmap_clips):
             for clips, skeleton_map in read(root):
-                calibration = measure_flat_feet([clip.motion for clip in clips], skeleton_map)
+                calibration = measure_person([clip.motion for clip in clips], skeleton_map)
                 for clip in clips:
                     yield clip, skeleton_map, calibration
 
@@ -232,5 +262,8 @@ def _cache_file(directory: Path, cache_dir: Path | str | None) -> Path:
 def _write_cache(data: PoseDataset, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-    np.savez_compressed(partial, rotations_axis_angle=data.axis_angle.numpy(), subject=data.subjects, clip=data.clips)
+    np.savez_compressed(
+        partial, rotations_axis_angle=data.axis_angle.numpy(), subject=data.subjects, clip=data.clips,
+        frames=data.frames.numpy(),
+    )  # fmt: skip
     partial.replace(path)

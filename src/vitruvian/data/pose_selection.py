@@ -85,6 +85,17 @@ def distinct_frames(
     return rows, torch.cat((bank, positions[rows]))
 
 
+def represented_frames(
+    body_pose: Float[Tensor, "frame 21 3 3"], bank: Float[Tensor, "kept 66"]
+) -> Float[Tensor, "kept"]:
+    """How many of the frames each kept pose stands for: those to which it is the nearest."""
+    positions = pose_joints(body_pose).flatten(-2).to(bank)
+    counts = bank.new_zeros(len(bank))
+    for part in positions.split(2048):
+        counts += torch.bincount(torch.cdist(part, bank).argmin(dim=1), minlength=len(bank))
+    return counts
+
+
 def mirror_pose(rotations: Float[Tensor, "*batch 22 3 3"]) -> Float[Tensor, "*batch 22 3 3"]:
     """The pose seen in a mirror: left and right joints change places, rotations are reflected in the plane x = 0."""
     flip = torch.tensor([1.0, -1.0, -1.0]).to(rotations)

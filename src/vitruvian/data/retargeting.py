@@ -86,11 +86,22 @@ T_POSE_HINGES: dict[str, Vector] = {
 }
 
 
+# Turns of thigh and shin that take one radian of flexion from the knee and leave hip and ankle where they are: as their
+# lengths, 0.38 and 0.41 m, stand to each other, crosswise.
+_LEG_SHARES = {"hip": 0.41 / 0.79, "knee": -0.38 / 0.79}
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """What is measured once for a person: the slopes (radians, down positive) of foot and toes standing flat."""
+    """What is measured once for a person.
+
+    Attributes:
+        foot_slope: slopes (radians, down positive) of foot and toes standing flat.
+        knee_excess: flexion (radians) that the recording shows of the straight left and right knee.
+    """
 
     foot_slope: Mapping[str, float] = field(default_factory=dict)
+    knee_excess: Mapping[str, float] = field(default_factory=dict)
 
 
 def retarget(motion: Motion, skeleton_map: SkeletonMap, *, calibration: Calibration | None = None) -> BodyMotion:
@@ -208,6 +219,11 @@ def _alignment(
 ) -> Float[Tensor, "3 3"]:
     target, target_hinge = (torch.tensor(table[name]).to(direction) for table in (T_POSE_DIRECTIONS, T_POSE_HINGES))
     hinge = None if bone.hinge is None else torch.tensor(bone.hinge).to(direction)
+    side, _, joint = name.partition("_")
+    if calibration is not None and joint in _LEG_SHARES and side in calibration.knee_excess:
+        # The knee moves back until the straight leg is straight; hip and ankle stay.
+        turn = _LEG_SHARES[joint] * calibration.knee_excess[side] * target_hinge
+        return align_directions(direction, target, hinge, target_hinge) @ exp_so3(turn)
     if calibration is None or name not in calibration.foot_slope:
         return align_directions(direction, target, hinge, target_hinge)
     # The person's flat foot is the body's flat foot, whatever the slopes of their bones: align the rest, and count the

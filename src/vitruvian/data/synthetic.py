@@ -16,6 +16,7 @@ from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.skeletons import BODY_JOINTS, SMPLX
 from vitruvian.data.detector_errors import ErrorModel, detect, redefine_points
 from vitruvian.data.pose_selection import ARM, LEG
+from vitruvian.data.shapes import StatureModel, draw_shapes
 from vitruvian.errors import InputError
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import exp_so3
@@ -62,7 +63,7 @@ class SyntheticConfig:
     mirror: float = 0.5
     """Probability of the mirror image."""
     shape_spread: float = 1.1
-    """Standard deviation of the shape coefficients."""
+    """Standard deviation of the shape coefficients; stature is that of adults (data/shapes.py)."""
     num_shape: int = 10
     num_expression: int = 10
     hand_spread: float = 1.15
@@ -73,6 +74,12 @@ class SyntheticConfig:
     """Probability that the picture shows the upper body or the head only."""
     known_focal: float = 0.5
     """Probability that the camera's focal length is known; otherwise the image diagonal is taken for it."""
+    turned: float = 0.15
+    """Probability that the whole person is turned at random: upside-down, lying, seen from above."""
+    known_gravity: float = 0.5
+    """Probability that the direction of gravity is known."""
+    gravity_noise: float = 0.05
+    """Standard deviation (radians) of the known direction about each axis."""
     redefine: bool = True
     """Vary what detectors mean by the names of points."""
 
@@ -88,6 +95,8 @@ class SyntheticBatch(BatchRecord):
     keypoints: Keypoints
     visible: Bool[Tensor, "batch point"]
     camera: Camera
+    gravity: Float[Tensor, "batch 3"]
+    """Direction of gravity in the camera frame, a unit vector; zeros where it is not known."""
     rotations: Float[Tensor, "batch joint 3 3"]
     betas: Float[Tensor, "batch shape"]
     expression: Float[Tensor, "batch expression"]
@@ -127,6 +136,7 @@ class SyntheticPeople:
         self.library = library
         self.config = config or SyntheticConfig()
         self.points = canonical_points(body)
+        self._stature = StatureModel.of(body, num_shape=self.config.num_shape)
         if hands is None:
             hands = (read_hand_statistics("left"), read_hand_statistics("right"))
         self._hands = tuple(hand.to(dtype=body.dtype) for hand in hands)
@@ -165,13 +175,15 @@ class SyntheticPeople:
         face = torch.randn(size, 3, 3, generator=generator) * torch.tensor([[0.12, 0.02, 0.02], [0.15] * 3, [0.15] * 3])
         face[:, 0, 0] = face[:, 0, 0].abs()
         fingers = [self._hand_rotations(hands[:, side], side) for side in (0, 1)]
-        betas = torch.randn(size, config.num_shape, generator=generator) * config.shape_spread
+        betas = draw_shapes(
+            size, stature=self._stature, spread=config.shape_spread, gender=self.body.gender, generator=generator
+        )
         expression = torch.randn(size, config.num_expression, generator=generator)
         rotations = torch.cat((body_rotations, exp_so3(face), *fingers), dim=1)
         if views > 1:
             repeated = [x.repeat_interleave(views, dim=0) for x in (poses, rotations, hands, betas, expression)]
             poses, rotations, hands, betas, expression = repeated
-        rotations[:, 0] = _turned(rotations[:, 0], generator)
+        rotations[:, 0], down = _turned(rotations[:, 0], config.turned, generator)
         shaped = self.body.with_shape(betas, expression)
         posed = shaped.with_pose(rotations, -shaped.joints[:, 0])
         points, joints = posed.points(self.points), posed.joints
@@ -200,6 +212,7 @@ class SyntheticPeople:
             keypoints=Keypoints(detections.positions, detections.confidence, CANONICAL),
             visible=detections.visible,
             camera=assumed,
+            gravity=self._told_gravity(down, generator),
             rotations=rotations,
             betas=betas,
             expression=expression,
@@ -209,6 +222,11 @@ class SyntheticPeople:
             pixels=pixels,
             poses=poses,
         )
+
+    def _told_gravity(self, down: Float[Tensor, "batch 3"], generator: torch.Generator) -> Float[Tensor, "batch 3"]:
+        noise = exp_so3(self.config.gravity_noise * torch.randn(len(down), 3, generator=generator))
+        known = torch.rand(len(down), 1, generator=generator) < self.config.known_gravity
+        return torch.where(known, (noise @ down[..., None])[..., 0], 0.0)
 
     def _augmented(self, poses: Tensor, generator: torch.Generator) -> Float[Tensor, "batch 22 3 3"]:
         config, size = self.config, len(poses)
@@ -304,9 +322,16 @@ def _limb_joints() -> tuple[tuple[str, ...], ...]:
     return (legs[0] + legs[1], legs[0], *arms, ("neck", "head"))
 
 
-def _turned(root: Float[Tensor, "batch 3 3"], generator: torch.Generator) -> Float[Tensor, "batch 3 3"]:
-    """Root rotations in the frame of cameras that look from all sides, more often from the front, and tilt a little."""
+def _turned(
+    root: Float[Tensor, "batch 3 3"], share: float, generator: torch.Generator
+) -> tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 3"]]:
+    """Root rotations in the frame of cameras that look from all sides, and the direction of gravity there.
+
+    Cameras look more often from the front, and tilt a little. A share of the people is turned at random before.
+    """
     size = len(root)
+    somehow = exp_so3(_random_turns(size, generator))
+    root = torch.where((torch.rand(size, generator=generator) < share)[:, None, None], somehow @ root, root)
     draw = torch.randn(size, 4, generator=generator)
     heading = torch.atan2(root[:, 0, 2], root[:, 2, 2])
     frontal = torch.rand(size, generator=generator) < 0.4
@@ -317,4 +342,13 @@ def _turned(root: Float[Tensor, "batch 3 3"], generator: torch.Generator) -> Flo
     tilt = exp_so3(torch.stack((0.2 * wide * draw[:, 1], zero, zero), -1))
     roll = exp_so3(torch.stack((zero, zero, 0.12 * wide * draw[:, 2]), -1))
     upright = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
-    return roll @ tilt @ upright @ turn @ root
+    R_camera_world = roll @ tilt @ upright @ turn
+    return R_camera_world @ root, -R_camera_world[..., 1]
+
+
+def _random_turns(size: int, generator: torch.Generator) -> Float[Tensor, "batch 3"]:
+    """Rotation vectors of uniformly random rotations: directions of random quaternions."""
+    quaternion = torch.nn.functional.normalize(torch.randn(size, 4, generator=generator), dim=-1)
+    vector, real = quaternion[:, 1:], quaternion[:, :1]
+    length = vector.norm(dim=-1, keepdim=True).clamp_min(1e-9)
+    return vector / length * 2 * torch.atan2(length, real)

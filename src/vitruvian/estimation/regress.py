@@ -14,6 +14,7 @@ from vitruvian.fitting.fit import FitConfig
 from vitruvian.fitting.parts import BodyPrior, ShapeBelief
 from vitruvian.fitting.stages import Stage
 from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.observations import EVIDENCE_CONFIDENCE
 from vitruvian.keypoints.people import People
 from vitruvian.recovery.estimates import PlacedPoses, knows_shape, place
 from vitruvian.recovery.network import PoseNetwork
@@ -79,6 +80,8 @@ def regress(
     camera: Camera | None = None,
     *,
     network: PoseNetwork | None = None,
+    gravity: Float[Tensor, "person 3"] | None = None,
+    min_confidence: float = EVIDENCE_CONFIDENCE,
 ) -> BodyPosterior:
     """Distribution of the poses of everyone, from their keypoints alone.
 
@@ -86,6 +89,9 @@ def regress(
         people: what `detect` or `read_keypoints` returned, or `(person, K)` keypoints in any registered format.
         camera: one for all, or one per person; None takes the cameras that the people have.
         network: in place of the shipped one.
+        gravity: direction of gravity in the camera frame, one row per person, where known; zeros mean: not known.
+            Without it, a picture turned about its optical axis gives the same people turned.
+        min_confidence: keypoints of lower confidence change nothing.
 
     Raises:
         InputError: no camera and no image size, or cameras that do not match the people.
@@ -95,12 +101,20 @@ def regress(
     network = network or pose_network()
     dtype = next(network.parameters()).dtype
     keypoints, cameras = seen.keypoints.map(filled_up), seen.known_camera.map(filled_up)
-    return infer(network, keypoints.to(dtype=dtype), cameras.to(dtype=dtype))[: len(seen)]
+    posterior = infer(
+        network,
+        keypoints.to(dtype=dtype),
+        cameras.to(dtype=dtype),
+        gravity=None if gravity is None else filled_up(gravity.to(dtype=dtype)),
+        min_confidence=min_confidence,
+    )
+    return posterior[: len(seen)]
 
 
 def placed_mode(posterior: BodyPosterior, body: BodyModel, people: People) -> PlacedPoses:
     """The mode of each person, moved to where it explains the keypoints best: where a fit starts."""
-    return place(posterior.mode(), body, people.keypoints, people.known_camera)
+    least = posterior.min_confidence
+    return place(posterior.mode(), body, people.keypoints, people.known_camera, min_confidence=least)
 
 
 @torch.no_grad()
@@ -123,7 +137,7 @@ def flow_prior(
         strength: how strongly the latent is held.
     """
     strength = strength or PriorStrength()
-    box = people.keypoints.sanitized().bounding_box()
+    box = people.keypoints.evidence(posterior.min_confidence).bounding_box()
     size = (box[:, 2:] - box[:, :2]).amax(-1).clamp_min(1.0)
     factor = strength(posterior.seen, placed.reprojection_px / size)
     shape = ShapeBelief(posterior.betas, posterior.network.shape_std / strength.shape) if knows_shape(body) else None
@@ -143,7 +157,9 @@ def best_of_samples(
 ) -> BodyParams:
     """The pose among the mode and some samples that explains the keypoints of each person best; `(person, ...)`."""
     placed = placed_mode(posterior, body, people)
-    samples = place(posterior.sample(num_samples, generator=generator), body, people.keypoints, people.known_camera)
+    drawn = posterior.sample(num_samples, generator=generator)
+    least = posterior.min_confidence
+    samples = place(drawn, body, people.keypoints, people.known_camera, min_confidence=least)
     energy = torch.cat((placed.energy[None], samples.energy))
     together = concatenate_records([placed.params[None], samples.params])
     rows = torch.arange(energy.shape[1])

@@ -153,7 +153,7 @@ def score_distributions(
         if baselines is None:
             continue
         view = view_of(people.keypoints, people.camera)
-        in_view = joints @ view.T_camera_view
+        in_view = joints @ view.R_camera_view
         head = baselines.regress(view)
         deterministic.add(head.rotations, head.betas, in_view)
         estimate = network.regressor(view)

@@ -31,8 +31,10 @@ def held_out_poses() -> PoseLibrary:
 
 
 def held_out_people(body: BodyModel, errors: ErrorModel | None = None) -> SyntheticPeople:
-    """A source of people in held-out poses, as they were recorded."""
-    config = SyntheticConfig(pose_noise=0.0, recombine=0.0, shape_spread=1.0, errors=errors or ErrorModel())
+    """A source of people in held-out poses, as they were recorded, upright where those were."""
+    config = SyntheticConfig(
+        pose_noise=0.0, recombine=0.0, shape_spread=1.0, turned=0.0, known_gravity=0.0, errors=errors or ErrorModel()
+    )
     return SyntheticPeople(body, held_out_poses(), config)
 
 

@@ -59,7 +59,7 @@ def fit_keypoints(
         camera = camera.map(lambda x: x.expand(people, -1))
     if camera.focal_px.shape[0] != people:
         raise InputError("one camera per person is needed", seen=camera.focal_px.shape[0], expected=people)
-    keypoints = keypoints.sanitized().to(device=body.device, dtype=body.dtype)
+    keypoints = keypoints.evidence(config.min_confidence).to(device=body.device, dtype=body.dtype)
     fitter = Fitter(body, keypoints.format, config, prior, terms=terms)
     results = []
     with torch.no_grad():

@@ -103,7 +103,7 @@ def fit_views(
     fitter = Fitter(body, keypoints.format, config.fit, prior, terms=terms)
     with torch.no_grad():
         observed = fitter.observe(
-            flat.sanitized().to(device=body.device, dtype=body.dtype),
+            flat.evidence(config.fit.min_confidence).to(device=body.device, dtype=body.dtype),
             flat_camera.to(device=body.device, dtype=body.dtype),
             torch.arange(people * num_views, device=body.device),
         )

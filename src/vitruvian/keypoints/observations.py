@@ -14,6 +14,9 @@ from vitruvian.tensors import BatchRecord, remarks
 ImageSize = tuple[float, float] | Float[Tensor, "*batch 2"]
 """Width and height in pixels, of one picture or of each in a batch."""
 
+EVIDENCE_CONFIDENCE = 0.1
+"""Least confidence of a keypoint that counts as seen; less sure points are guesses, and say nothing."""
+
 
 @dataclass(frozen=True, eq=False)
 class Keypoints(BatchRecord):
@@ -118,6 +121,15 @@ class Keypoints(BatchRecord):
             positions=torch.where(good[..., None], self.positions, torch.zeros_like(self.positions)),
             confidence=torch.where(good, self.confidence.clamp(max=1.0), zero),
         )
+
+    def evidence(self, min_confidence: float = EVIDENCE_CONFIDENCE) -> Self:
+        """What counts as seen, made finite: points of lower confidence are unseen, their position and confidence zero.
+
+        Everything that reads keypoints as evidence (networks, boxes, sizes, fits) reads them through this, so that a
+        point of lower confidence changes nothing anywhere.
+        """
+        good = self.confidence >= min_confidence
+        return replace(self, confidence=torch.where(good, self.confidence, 0.0)).sanitized()
 
     def bounding_box(self, *, min_confidence: float = 0.0) -> Float[Tensor, "*batch 4"]:
         """Left, top, right, bottom of the keypoints with more than `min_confidence`; zeros where there are none."""

@@ -14,7 +14,7 @@ from vitruvian.geometry.rotations import exp_so3, rotation_onto
 from vitruvian.keypoints.canonical import CANONICAL
 from vitruvian.keypoints.crops import Crop
 from vitruvian.keypoints.observations import Keypoints
-from vitruvian.recovery.views import BORDER_LIMIT, View
+from vitruvian.recovery.views import View
 from vitruvian.tensors import BatchRecord
 
 _LEAST_SCALE = 0.05
@@ -69,10 +69,8 @@ class CropView(BatchRecord):
 
 def view_of_crop(crop_view: CropView, keypoints: Keypoints, camera: Camera) -> View:
     """The keypoints of each person in the camera of their crop, for an encoder that reads them."""
-    seen = keypoints.sanitized().to_format(CANONICAL)
+    seen = keypoints.evidence().to_format(CANONICAL)
     points = crop_view.of_pixels(seen.positions, camera)
     points = torch.where((seen.confidence > 0)[..., None], points, 0.0).clamp(-8, 8)
-    size, zero = camera.image_size, torch.zeros_like(camera.image_size)
-    corners = torch.stack((zero, size), dim=-2)
-    edges = crop_view.of_pixels(corners, camera).flatten(-2).clamp(-BORDER_LIMIT, BORDER_LIMIT)
-    return View(crop_view.R_camera_crop, crop_view.half_size, points, seen.confidence, edges)
+    not_known = torch.zeros_like(crop_view.R_camera_crop[..., 0])
+    return View(crop_view.R_camera_crop, crop_view.half_size, points, seen.confidence, gravity=not_known)

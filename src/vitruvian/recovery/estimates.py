@@ -12,7 +12,7 @@ from vitruvian.bodies.skeletons import BODY_JOINTS, SMPLX
 from vitruvian.errors import InputError
 from vitruvian.geometry.cameras import Camera
 from vitruvian.keypoints.canonical import CANONICAL
-from vitruvian.keypoints.observations import Keypoints
+from vitruvian.keypoints.observations import EVIDENCE_CONFIDENCE, Keypoints
 from vitruvian.keypoints.targets import KeypointTargets, keypoint_targets
 from vitruvian.recovery.chart import NUM_BODY
 from vitruvian.recovery.posterior import BodyPosterior, PoseSamples
@@ -111,6 +111,7 @@ def place(
     *,
     targets: KeypointTargets | None = None,
     weighting: Weighting | None = None,
+    min_confidence: float = EVIDENCE_CONFIDENCE,
 ) -> PlacedPoses:
     """Move poses to where they explain the keypoints best.
 
@@ -121,6 +122,7 @@ def place(
         camera: one per person.
         targets: of the canonical keypoints on the body, if at hand.
         weighting: units of the energy.
+        min_confidence: least confidence of points that count.
 
     Raises:
         InputError: a body without the 22 joints that the posterior speaks of.
@@ -128,7 +130,7 @@ def place(
     if not knows_poses(body):
         raise InputError("the posterior speaks of whole bodies", seen=body.family, expected="the 22 joints of SMPL-X")
     weighting = weighting or Weighting()
-    canonical = keypoints.sanitized().to_format(CANONICAL)
+    canonical = keypoints.evidence(min_confidence).to_format(CANONICAL)
     targets = targets if targets is not None else keypoint_targets(body, CANONICAL)
     betas = resized(poses.betas, min(body.num_shape, poses.betas.shape[-1]))
     expression = resized(poses.expression, min(body.num_expression, poses.expression.shape[-1]))
@@ -170,7 +172,9 @@ def weighted_mean(
     hands = posterior.hands.sample_latent(0)
     hands = hands.new_zeros(len(latent), *hands.shape[1:])
     samples = posterior.decode(latent, hands)
-    energy = place(samples, body, keypoints, camera, targets=targets, weighting=weighting).energy
+    least = posterior.min_confidence
+    placed = place(samples, body, keypoints, camera, targets=targets, weighting=weighting, min_confidence=least)
+    energy = placed.energy
     log_weight = -energy - weighting.likelihood * 0.5 * latent.square().sum(-1)
     weight = torch.softmax(log_weight, dim=0)
     chart = (weight[..., None] * posterior.body.from_latent(latent)).sum(0)

@@ -108,7 +108,7 @@ class LiftedSkeletons(BatchRecord):
     format: str
     lifter: Lifter
     context: Float[Tensor, "batch context"]
-    T_camera_view: Float[Tensor, "batch 3 3"]
+    R_camera_view: Float[Tensor, "batch 3 3"]
 
     @cached_property
     def distribution(self) -> FlowDistribution:
@@ -127,10 +127,10 @@ class LiftedSkeletons(BatchRecord):
 
     def log_prob(self, skeleton: Float[Tensor, "*sample batch point 3"]) -> Float[Tensor, "*sample batch"]:
         """Log-likelihood in nats; density over the coordinates of the flow (units of 0.2 m)."""
-        return self.distribution.log_prob(self.lifter.coordinates(skeleton @ self.T_camera_view))
+        return self.distribution.log_prob(self.lifter.coordinates(skeleton @ self.R_camera_view))
 
     def _in_camera(self, coordinates: Tensor) -> Tensor:
-        return self.lifter.skeleton(coordinates) @ self.T_camera_view.transpose(-1, -2)
+        return self.lifter.skeleton(coordinates) @ self.R_camera_view.transpose(-1, -2)
 
 
 @torch.no_grad()
@@ -145,9 +145,9 @@ def lift(keypoints: Keypoints, camera: Camera, *, lifter: Lifter | None = None) 
     name = keypoints.definition.name
     wanted = lifter.config.format if lifter is not None else name if name in LIFTED_FORMATS else "openpose-body25"
     lifter = lifter or shipped_lifter(wanted)
-    view = points_view(keypoints.sanitized().to_format(wanted), camera)
+    view = points_view(keypoints.evidence().to_format(wanted), camera)
     context = lifter.context(view.points, view.confidence, view.half_size)
-    return LiftedSkeletons(wanted, lifter, context, view.T_camera_view)
+    return LiftedSkeletons(wanted, lifter, context, view.R_camera_view)
 
 
 def read_lifter(path: Path) -> Lifter:

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitruvian.errors import ShapeError
 from vitruvian.flows import FlowDistribution
 from vitruvian.geometry.cameras import Camera
 from vitruvian.geometry.rotations import exp_so3
-from vitruvian.keypoints.observations import Keypoints
+from vitruvian.keypoints.observations import EVIDENCE_CONFIDENCE, Keypoints
 from vitruvian.priors.pose_spaces import HandPCA
 from vitruvian.recovery.chart import (
     NUM_BODY,
@@ -20,8 +20,8 @@ from vitruvian.recovery.chart import (
     rotations_from_chart,
 )
 from vitruvian.recovery.flow_spaces import FlowHandSpace, FlowPoseSpace
-from vitruvian.recovery.heads import pelvis_position
 from vitruvian.recovery.network import PoseNetwork
+from vitruvian.recovery.symmetry import Mirror, read_both_ways
 from vitruvian.recovery.views import view_of
 from vitruvian.tensors import BatchRecord
 
@@ -69,23 +69,27 @@ class BodyPosterior(BatchRecord):
         network: the flows; shared by all people.
         context: context of the body flow.
         hand_context: context of the hand flow, left and right.
-        T_camera_view: rotation of each person's virtual camera.
+        R_camera_view: rotation of each person's virtual camera.
         base_world: base pose of each person in the virtual camera.
+        mirrored: people whose flow speaks of the mirrored pose (see recovery/symmetry.py).
         betas, expression, jaw: point estimates.
         pelvis: estimated position in the camera frame, metres.
         seen: share of the 25 body keypoints that were seen.
+        min_confidence: least confidence of the keypoints that counted; what goes on with them holds to it.
     """
 
     network: PoseNetwork
     context: Float[Tensor, "batch context"]
     hand_context: Float[Tensor, "batch 2 hand_context"]
-    T_camera_view: Float[Tensor, "batch 3 3"]
+    R_camera_view: Float[Tensor, "batch 3 3"]
     base_world: Float[Tensor, "batch 22 3 3"]
+    mirrored: Bool[Tensor, "batch"]
     betas: Float[Tensor, "batch shape"]
     expression: Float[Tensor, "batch expression"]
     jaw: Float[Tensor, "batch 3"]
     pelvis: Float[Tensor, "batch 3"]
     seen: Float[Tensor, "batch"]
+    min_confidence: float = EVIDENCE_CONFIDENCE
 
     def __len__(self) -> int:
         return self.context.shape[0]
@@ -98,7 +102,7 @@ class BodyPosterior(BatchRecord):
     @cached_property
     def body(self) -> FlowDistribution:
         """Distribution of the chart coordinates."""
-        return self.network.flow(self.context)
+        return self.network.flow(self.context).behind(Mirror(self.mirrored))
 
     @cached_property
     def hands(self) -> FlowDistribution:
@@ -119,6 +123,7 @@ class BodyPosterior(BatchRecord):
         """Independent poses of body and hands, and shapes; fields are `(num_samples, batch, …)`."""
         latent = self.body.sample_latent(num_samples, generator=generator)
         hands = self.hands.sample_latent(num_samples, generator=generator)
+        hands = torch.where(self.mirrored[:, None, None], hands.flip(-2), hands)
         noise = self.betas.new_empty(num_samples, *self.betas.shape).normal_(generator=generator)
         return self.decode(latent, hands, betas=self.betas + self.network.shape_std * noise)
 
@@ -131,7 +136,7 @@ class BodyPosterior(BatchRecord):
     ) -> PoseSamples:
         """Poses of given latents, with the estimated shapes unless others are given."""
         body = rotations_from_chart(self.body.from_latent(latent), self.base_world)
-        body = torch.cat((self.T_camera_view[:, None] @ body[..., :1, :, :], body[..., 1:, :, :]), dim=-3)
+        body = torch.cat((self.R_camera_view[:, None] @ body[..., :1, :, :], body[..., 1:, :, :]), dim=-3)
         hands = self.hands.from_latent(hand_latent)
         fingers = [
             space.decode(hands[..., side, :].reshape(-1, hands.shape[-1])).view(*hands.shape[:-2], 15, 3, 3)
@@ -180,12 +185,12 @@ class BodyPosterior(BatchRecord):
         return torch.distributions.Normal(self.betas, spread, validate_args=False).log_prob(betas).sum(-1)
 
     def _chart(self, rotations: Float[Tensor, "*sample batch 22 3 3"]) -> Float[Tensor, "*sample batch 66"]:
-        root = self.T_camera_view.transpose(-1, -2)[:, None] @ rotations[..., :1, :, :]
+        root = self.R_camera_view.transpose(-1, -2)[:, None] @ rotations[..., :1, :, :]
         return chart_from_rotations(torch.cat((root, rotations[..., 1:, :, :]), dim=-3), self.base_world)
 
     def pose_space(self, *, strength: Float[Tensor, "batch"] | None = None) -> FlowPoseSpace:
         """The latent space of the body flow, for the solver: its unit Gaussian is the prior, times `strength`."""
-        return FlowPoseSpace(self.body, self.base_world, self.T_camera_view, strength)
+        return FlowPoseSpace(self.body, self.base_world, self.R_camera_view, strength)
 
     def hand_pose_space(self, side: str) -> FlowHandSpace:
         """The latent space of one hand's flow; `side` is "left" or "right"."""
@@ -201,21 +206,38 @@ def hand_spaces(num_components: int) -> tuple[HandPCA, HandPCA]:
 
 
 @torch.no_grad()
-def infer(network: PoseNetwork, keypoints: Keypoints, camera: Camera) -> BodyPosterior:
-    """Posterior of a batch of people from their keypoints, in any registered format, and their cameras."""
-    view = view_of(keypoints, camera)
-    estimate = network.regressor(view)
-    head = estimate.heads[-1]
-    pelvis = pelvis_position(head.place, view.half_size)
+def infer(
+    network: PoseNetwork,
+    keypoints: Keypoints,
+    camera: Camera,
+    *,
+    gravity: Float[Tensor, "batch 3"] | None = None,
+    min_confidence: float = EVIDENCE_CONFIDENCE,
+) -> BodyPosterior:
+    """Posterior of a batch of people from their keypoints, in any registered format, and their cameras.
+
+    Turning the picture about the optical axis turns the posterior, mirroring the picture mirrors it, and points of
+    less than `min_confidence` change nothing.
+
+    Args:
+        network: the trained network.
+        keypoints, camera: one row per person.
+        gravity: direction of gravity in the camera frame, where known (see `view_of`).
+        min_confidence: least confidence of points that count.
+    """
+    view = view_of(keypoints, camera, gravity=gravity, min_confidence=min_confidence)
+    reading = read_both_ways(network, view)
     return BodyPosterior(
         network=network,
-        context=estimate.context,
-        hand_context=network.hand_context(view, estimate),
-        T_camera_view=view.T_camera_view,
-        base_world=estimate.posed[-1].G,
-        betas=head.betas,
-        expression=head.expression,
-        jaw=head.jaw,
-        pelvis=(view.T_camera_view @ pelvis[..., None])[..., 0],
+        context=reading.context,
+        hand_context=reading.hand_context,
+        R_camera_view=view.R_camera_view,
+        base_world=reading.base_world,
+        mirrored=reading.mirrored,
+        betas=reading.betas,
+        expression=reading.expression,
+        jaw=reading.jaw,
+        pelvis=(view.R_camera_view @ reading.pelvis[..., None])[..., 0],
         seen=(view.confidence[..., :NUM_COMMON] > 0).to(view.points.dtype).mean(-1),
+        min_confidence=min_confidence,
     )

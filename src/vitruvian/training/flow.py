@@ -18,10 +18,11 @@ from vitruvian.recovery.chart import BODY, NUM_BODY
 from vitruvian.recovery.losses import LossWeights, PoseCritic, RestJoints, Targets, losses
 from vitruvian.recovery.network import NetworkConfig, PoseNetwork
 from vitruvian.recovery.refinement import PointedBody
-from vitruvian.recovery.views import View, view_of
+from vitruvian.recovery.views import View, feature_blocks, view_of
 from vitruvian.tensors import BatchRecord
 from vitruvian.training.checkpoints import load_strictly, read_weights, save_weights
 from vitruvian.training.loop import LoopConfig, LoopResult, train
+from vitruvian.training.warm_start import started_from
 
 _KEYPOINTS_OF_JOINT = {
     "pelvis": ("left_hip", "right_hip", "hip_center"), "spine1": ("hip_center", "shoulder_center"),
@@ -58,7 +59,7 @@ def visible_joints(visible: Tensor) -> Tensor:
 
 def targets_in_view(batch: SyntheticBatch, view: View) -> Targets:
     """The truth of a batch in the virtual cameras of `view`."""
-    T = view.T_camera_view
+    T = view.R_camera_view
     rotations = batch.rotations[:, :NUM_BODY].clone()
     rotations[:, 0] = T.transpose(-1, -2) @ rotations[:, 0]
     return Targets(
@@ -81,8 +82,8 @@ class ViewedPeople(BatchRecord):
 
 
 def viewed_people(batch: SyntheticBatch) -> ViewedPeople:
-    """Synthetic people in their virtual cameras."""
-    view = view_of(batch.keypoints, batch.camera)
+    """Synthetic people in their virtual cameras, with the gravity that is known of them."""
+    view = view_of(batch.keypoints, batch.camera, gravity=batch.gravity)
     return ViewedPeople(view, targets_in_view(batch, view))
 
 
@@ -172,12 +173,12 @@ def train_flow(
         library: training poses.
         folder: where the run lives.
         hands: hand statistics; those of the package if None.
-        start: weights that a new run starts from; random ones if None.
+        start: weights that a new run starts from (see `warm_start`); random ones if None.
         report: see `training.loop.train`.
     """
     task = FlowTask(config, body, library, hands=hands)
     if start is not None:
-        load_strictly(task.network, read_weights(start)[0])
+        load_strictly(task.network, started_from(*read_weights(start), feature_blocks()))
     result = train(task, config.loop, folder, report=report)
     weights = {**result.weights, "regressor.head.shape_std": shape_errors(task, result.weights)}
     save_weights(
@@ -186,6 +187,7 @@ def train_flow(
         half=True,
         metadata={
             "network": asdict(config.network),
+            "features": feature_blocks(),
             "training": asdict(config),
             "body": {"family": body.family, "gender": body.gender, "digest": body.digest},
             "steps": result.steps,

@@ -7,6 +7,7 @@ from pathlib import Path
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import open_body
 from vitruvian.data.mocap import load_pose_dataset
+from vitruvian.data.stances import stances, with_shares
 from vitruvian.data.synthetic import PoseLibrary
 from vitruvian.priors.mixture import MixturePrior
 from vitruvian.recovery.lifter import LIFTED_FORMATS, LifterConfig
@@ -18,6 +19,9 @@ from vitruvian.training.loop import LoopConfig, LoopResult
 
 _USUAL_LOG_PROB, _RARITY_NATS = 60.0, 15.0
 """Log-density (nats) of usual poses under the mixture, and the difference that counts e times as much."""
+
+STANCE_SHARES = {"standing": 0.25, "walking": 0.35, "sitting": 0.06, "ground": 0.04}
+"""Share of each stance (data/stances.py) among the people of training; all others have the rest."""
 
 Report = Callable[[int, float, Mapping[str, float]], None]
 
@@ -31,7 +35,7 @@ class TrainFlow:
     output: Path
     """Folder for the weights (flow.safetensors), the checkpoint and the log."""
     start: Path | None = None
-    """Weights of a network of the same sizes to start a new run from, in place of random ones."""
+    """Weights of a network of the same sizes to start a new run from, in place of random ones; inputs may differ."""
     training: FlowTraining = field(default_factory=FlowTraining)
 
 
@@ -62,16 +66,18 @@ class TrainBaselines:
 
 
 def recorded_poses(shared_data: Path, *, split: str = "train") -> PoseLibrary:
-    """The poses of the subjects of a split.
+    """The poses of the subjects of a split, with the weights of training.
 
-    Few subjects carry most of them, so a subject counts by its square root. Poses that the mixture of the package finds
-    unlikely count up to five times as much as usual ones: most of what was recorded is walking and standing.
+    Few subjects carry most of them, so a subject counts by its square root, and a pose within its subject by the square
+    root of the frames that it stands for. Poses that the mixture of the package finds unlikely count up to five times
+    as much as usual ones. Everyday stances and those near the ground have fixed shares (`STANCE_SHARES`).
     """
     data = load_pose_dataset(shared_data, split=split)  # type: ignore[arg-type]
     mixture = MixturePrior.learnt()
     density = mixture.log_prob(data.rotations[:, 1:].to(mixture.means))
     rarity = ((_USUAL_LOG_PROB - density) / _RARITY_NATS).exp().clamp(0.5, 5.0)
-    return PoseLibrary(data.rotations.float(), data.subject_weights(0.5).float() * rarity.float())
+    weights = data.frame_weights().float() * rarity.float()
+    return PoseLibrary(data.rotations.float(), with_shares(weights, stances(data.rotations), STANCE_SHARES))
 
 
 def _body(num_shape: int, num_expression: int) -> BodyModel:

@@ -74,7 +74,7 @@ class SkeletonSource:
         lost = torch.rand(size, count, generator=generator) < 2 * missing * torch.rand(size, 1, generator=generator)
         keypoints = Keypoints(pixels, torch.where(lost, 0.0, confidence), self.format).sanitized()
         view = points_view(keypoints, batch.camera)
-        return view, skeleton @ view.T_camera_view
+        return view, skeleton @ view.R_camera_view
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,7 +55,7 @@ def learn_pose_statistics(config: PoseStatisticsConfig) -> PoseStatisticsReport:
     validation = load_pose_dataset(config.shared_data, split="val")
     config.output.mkdir(parents=True, exist_ok=True)
     best: tuple[float, float, MixturePrior] | None = None
-    rotations, weights = train.rotations.double(), train.subject_weights().double()
+    rotations, weights = train.rotations.double(), train.frame_weights().double()
     rotations[1::2] = mirror_pose(rotations[1::2])
     rotations = rotations[:, 1:]
     for seed in range(config.starts):
@@ -77,9 +77,9 @@ def learn_pose_statistics(config: PoseStatisticsConfig) -> PoseStatisticsReport:
 
 
 def mean_log_likelihood(prior: MixturePrior, data: PoseDataset) -> float:
-    """Mean over poses, subjects weighted as in training."""
+    """Mean over poses, weighted as in training."""
     density = prior.log_prob(data.rotations[:, 1:].to(prior.means))
-    return float((data.subject_weights().to(density) * density).mean())
+    return float((data.frame_weights().to(density) * density).mean())
 
 
 def learn_limits(config: PoseStatisticsConfig, train: PoseDataset) -> JointLimits:
@@ -101,6 +101,9 @@ def learn_limits(config: PoseStatisticsConfig, train: PoseDataset) -> JointLimit
             _, low, high = _box(config, *samples[name], reference=identity)
             lower, upper = torch.minimum(low, lower), torch.maximum(high, upper)
         tables[name] = (identity, lower, upper)
+    # Frames with a knee at the stop of the recording software lie past straight once knees are calibrated.
+    reference, lower, upper = tables["left_knee"]
+    lower[0] = lower[0].clamp_min(-float(log_so3(reference)[0]) - math.radians(config.widen_deg))
     for name in [name for name in tables if name.startswith("left")]:
         tables["right" + name.removeprefix("left")] = _mirrored(*tables[name])
     names = [name for name in SMPLX.names if name in tables]

@@ -17,7 +17,7 @@ from vitruvian.data.t_pose import nominal_joints
 from vitruvian.geometry.rotations import exp_so3, geodesic_angle, log_so3
 from vitruvian.priors.vposer import VPoser, VPoserSettings
 from vitruvian.tensors import BatchRecord
-from vitruvian.training.checkpoints import save_weights
+from vitruvian.training.checkpoints import read_weights, save_weights
 from vitruvian.training.loop import LoopConfig, train
 
 BODY_SKELETON = Skeleton(BODY_JOINTS, BODY_PARENTS, ())
@@ -31,6 +31,8 @@ class VPoserConfig:
     """Folder with the motion capture archives."""
     output: Path
     """Folder for the weights (vposer.safetensors), the checkpoint and the log; a run found there is continued."""
+    start: Path | None = None
+    """Weights of the same sizes to start a new run from, in place of random ones."""
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
             steps=40_000, minutes=60, batch_size=512, learning_rate=1e-3, weight_decay=1e-4, log_every=200
@@ -45,6 +47,8 @@ class VPoserConfig:
     """Weight of the mean distance (metres) of points carried by the joints."""
     subject_power: float = 0.5
     """A subject of n poses is drawn with weight n to this power."""
+    frame_power: float = 0.5
+    """A pose that stands for n frames is drawn with weight n to this power within its subject."""
     swapped_share: float = 0.3
     """Share of poses that take an arm, both arms, both legs or the head from another pose."""
     blended_share: float = 0.2
@@ -85,8 +89,11 @@ class VPoserTask:
     def __init__(self, config: VPoserConfig, data: PoseDataset) -> None:
         self.config = config
         self.vposer = VPoser(config.settings)
+        if config.start is not None:
+            load_strictly(self.vposer, read_weights(config.start)[0])
         self._poses = data.rotations.to(torch.float32)
-        self._weights = data.subject_weights(config.subject_power).double()
+        weights = data.frame_weights(subject_power=config.subject_power, frame_power=config.frame_power)
+        self._weights = weights.double()
         joints, points, carriers = carried_points()
         self._joints = joints.float()
         self._arms = (points - joints[carriers]).float().unflatten(0, (-1, 4))
@@ -201,7 +208,7 @@ def train_vposer(
         metadata={
             "settings": asdict(config.settings),
             "command": "vitruvian train vposer",
-            "config": {**asdict(config), "shared_data": "", "output": ""},
+            "config": {**asdict(config), "shared_data": "", "output": "", "start": config.start is not None},
             "steps": result.steps,
             "seconds": round(result.seconds),
             "validation": asdict(errors),
