@@ -46,7 +46,10 @@ class MixturePrior(TensorRecord):
             WeightsError: where the package lacks the file.
         """
         arrays = packaged_arrays("priors", "mixture.npz")
-        return cls(*(torch.from_numpy(arrays[name]) for name in ("reference", "weights", "means", "precision_roots")))
+        reference, weights, means, roots = (
+            torch.from_numpy(arrays[name]) for name in ("reference", "weights", "means", "precision_roots")
+        )
+        return cls(reference, weights, means, roots)
 
     @property
     def mean_rotations(self) -> Float[Tensor, "k 3 3"]:
