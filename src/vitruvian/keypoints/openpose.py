@@ -108,7 +108,9 @@ def keypoint_files(folder: str | Path) -> tuple[Path, ...]:
     return tuple([file for file in files if file.name.endswith(FILE_SUFFIX)] or files)
 
 
-def read_keypoint_folder(folder: str | Path, *, format: str | None = None) -> KeypointFolder:
+def read_keypoint_folder(
+    folder: str | Path, *, format: str | None = None, image_size: tuple[float, float] | None = None
+) -> KeypointFolder:
     """All keypoint files of a folder, in one format; a bad file spoils no other.
 
     Files of bodies alone are brought to the format of those with hands and face where the folder has both.
@@ -119,16 +121,17 @@ def read_keypoint_folder(folder: str | Path, *, format: str | None = None) -> Ke
     files = keypoint_files(folder)
     if not files:
         raise InputError("no keypoint files in the folder", seen=folder, expected=f"*{FILE_SUFFIX}", hint=HINT)
-    read: list[tuple[Path, Keypoints]] = []
+    read: list[PeopleInImage] = []
     failures: list[tuple[Path, InputError]] = []
     for file in files:
         try:
-            read.append((file, read_keypoints(file, format=format)))
+            read.append(read_people(file, format=format, image_size=image_size))
         except InputError as error:
             failures.append((file, error))
-    widest = max((len(keypoints.definition), keypoints.format) for _, keypoints in read)[1] if read else ""
-    people = tuple(PeopleInImage(keypoints.to_format(widest), image_stem(file)) for file, keypoints in read)
-    return KeypointFolder(people, tuple(failures))
+    formats = [(len(people.keypoints.definition), people.keypoints.format) for people in read]
+    widest = max(formats, default=(0, ""))[1]
+    same = tuple(replace(people, keypoints=people.keypoints.to_format(widest)) for people in read)
+    return KeypointFolder(same, tuple(failures))
 
 
 def image_stem(path: str | Path) -> str:
