@@ -5,9 +5,9 @@ hostile file takes at most 1 GB above the start, and 10 seconds; honest files ar
 model, SMPL-X as a pickle, is 544 MB on disk and has 29 million numbers). docs/reliability.md has the measured figures.
 """
 
+import io
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from vitruvian.errors import VitruvianError
 
@@ -53,7 +53,7 @@ MAX_DECODED_BYTES = 800 * MEGABYTE
 """Memory of a picture while it is decoded; `keypoints/images.py` knows what a pixel takes in each format."""
 
 
-def open_file(path: Path, error: type[VitruvianError], *, limit: int, what: str) -> BinaryIO:
+def open_file(path: Path, error: type[VitruvianError], *, limit: int, what: str) -> io.BufferedReader:
     """Open a regular file of at most `limit` bytes for reading.
 
     Raises:

@@ -132,15 +132,19 @@ class _Steps(dict[int, Callable[..., None]]):
         return super().__getitem__(code)
 
 
-_PythonUnpickler: Any = pickle._Unpickler  # its attributes are known to no type checker
-
-
-class _InertUnpickler(_PythonUnpickler):  # type: ignore[misc]
+class _InertUnpickler(pickle._Unpickler):
     """The unpickler written in Python: unlike the one in C, all its ways to an object can be closed."""
+
+    stack: list[Any]
+    memo: dict[int, Any]
+    append: Callable[[Any], None]
+    read: Callable[[int], bytes]
+    readline: Callable[[], bytes]
+    pop_mark: Callable[[], list[Any]]
 
     def __init__(self, stream: _Stream) -> None:
         super().__init__(stream, encoding="latin1")
-        self.dispatch = _Steps({**_PythonUnpickler.dispatch, **_METERED})
+        self.dispatch = _Steps({**pickle._Unpickler.dispatch, **_METERED})  # type: ignore[misc]
         self.keys = Keys()
 
     def find_class(self, module: str, name: str) -> type[Record]:
@@ -205,7 +209,7 @@ def _integer(code: bytes) -> Callable[[_InertUnpickler], None]:
     load = pickle._Unpickler.dispatch[code[0]]
 
     def load_checked(self: _InertUnpickler) -> None:
-        load(self)
+        load(self)  # type: ignore[arg-type]
         if self.stack[-1].bit_length() > 8 * limits.MAX_INTEGER_BYTES:
             raise ValueError(f"a whole number of {self.stack[-1].bit_length()} bits")
 
@@ -236,7 +240,7 @@ def _dictionary(self: _InertUnpickler) -> None:
 
 def _fill(self: _InertUnpickler, items: list[Any]) -> None:
     target = self.stack[-1]
-    if not isinstance(target, (dict, Record)):
+    if not isinstance(target, (dict, Dictionary)):
         raise TypeError(f"items for a {type(target).__name__}")
     for key, value in zip(items[::2], items[1::2], strict=True):
         target[key if isinstance(key, Record) else self.keys.check(key)] = value

@@ -23,10 +23,10 @@ BYTES_PER_PIXEL = {
     "PNG": 4,
     "GIF": 5,
     "TIFF": 8,
-    "WEBP": 11,
-    "JPEG2000": 16,
+    "WEBP": 16,
+    "JPEG2000": 21,
     "AVIF": 11,
-    "HEIF": 11,
+    "HEIF": 16,
 }
 """Memory that Pillow takes for a pixel while it decodes a format, the largest case; 4 for others."""
 _PROGRESSIVE_BYTES_PER_PIXEL = 6
@@ -231,8 +231,8 @@ def _to_rgb(image: Image.Image, white: float | None = None) -> Image.Image:
         image = Image.fromarray(_to_8_bit(np.asarray(image), white))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(paper, rgba).convert("RGB")
+        ground = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, rgba).convert("RGB")
     return image.convert("RGB")
 
 

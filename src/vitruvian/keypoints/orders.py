@@ -34,10 +34,11 @@ CLEAR = {17: 0.5, 18: 0.8, 25: 0.8}
 On 600 people in poses of motion capture, seen from all sides: of those in BODY_25 none was taken for BODY_25B, of those
 in BODY_25B all were recognised; of 399 real detections in BODY_25B all.
 """
-_USUAL_IS_CLEAR = 0.95
+_USUAL_IS_CLEAR = {17: 0.95, 18: 0.8, 25: 0.95}
+"""The usual order counts as recognised where its limbs are at most this share of those in the other."""
 _LONGEST = 5.0
 """Limbs count at most this many times the usual pixels per metre."""
-_LEAST_METRES = 2.2
+LEAST_METRES = {17: 2.2, 18: 2.2, 25: 1.0}
 """Length of the limbs, on a person of 1.7 m, that must be seen to tell orders apart."""
 
 _SIDED_LIMBS = {
@@ -81,7 +82,7 @@ def tell_order(triples: Float[Tensor, "person keypoint 3"], candidates: Sequence
     best, second = sorted(known, key=lambda name: known[name])[:2]
     share = known[best] / known[second] if known[second] > 0 else 1.0
     if best == usual:
-        return Order(usual, share <= _USUAL_IS_CLEAR, share)
+        return Order(usual, share <= _USUAL_IS_CLEAR[triples.shape[-2]], share)
     return Order(best, True, share) if share <= CLEAR[triples.shape[-2]] else Order(usual, False, share)
 
 
@@ -104,7 +105,7 @@ def limb_length(triples: Float[Tensor, "person keypoint 3"], format: str) -> flo
     metres = torch.tensor([limb[1] for limb in limbs], dtype=torch.float64)
     both = seen[:, ends].all(-1)
     total = (both * metres).sum()
-    if total < _LEAST_METRES:
+    if total < LEAST_METRES.get(triples.shape[-2], 1.0):
         return None
     vectors = positions[:, ends[:, 0]] - positions[:, ends[:, 1]]
     lengths = torch.where(both, vectors.norm(dim=-1), 0.0)
