@@ -115,9 +115,9 @@ def body_spaces(dtype: torch.dtype, *, seed: int = 1) -> list[PoseSpace]:
 
 def random_state(spaces: list[PoseSpace], batch: int, draw: Draw, *, num_shape: int, num_expression: int) -> FitState:
     poses = tuple(
-        draw.normal(batch, space.num_parameters)
-        if isinstance(space, HandPCA)
-        else exp_so3(draw.normal(batch, len(space.joints), 3, scale=0.4))
+        exp_so3(draw.normal(batch, len(space.joints), 3, scale=0.4))
+        if isinstance(space, PlainRotations)
+        else draw.normal(batch, space.num_parameters)
         for space in spaces
     )
     away = torch.tensor([0.0, 0.0, 5.0], dtype=draw.dtype)

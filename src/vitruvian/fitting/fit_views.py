@@ -76,6 +76,9 @@ def fit_views(
     """Fit N people, each seen in V views at the same moment, without knowing how the cameras stand (ProHMR, 3.5).
 
     Global orientation, translation and expression are free per view; shape is shared, and body rotations must agree.
+    The objective is the mean of the views' own over the views that show the person, as in the paper but for a factor:
+    what is believed of pose, hands, jaw and shape counts once however many views there are, and copies of one view give
+    that view's fit.
 
     Args:
         body: the model.
@@ -171,7 +174,7 @@ def _fit_together(
     state = fitter.state_from(params, spaces)
     setting = fitter.setting(config.fit.schedule[-1], is_last=True)
     active = fitter.active_parts(setting.stage)
-    terms = _shared_out(fitter.terms(setting, observed), present.to(observed.weights))
+    terms = _averaged(fitter.terms(setting, observed), present.to(observed.weights))
     solution: Solution[MultiViewState] | None = None
     for weight in config.consistency:
         views = fitter.problem_of(setting, terms, state, spaces)
@@ -199,10 +202,10 @@ def _fit_together(
     )
 
 
-def _shared_out(made: list[tuple[TermMaker, Term]], present: Float[Tensor, "person view"]) -> list[Term]:
-    """Terms whose sum over the views has each belief about what views share once, and nothing of absent views."""
+def _averaged(terms: list[Term], present: Float[Tensor, "person view"]) -> list[Term]:
+    """Terms whose sum over all views is their mean over the views that show the person."""
     share = (present / present.sum(-1, keepdim=True).clamp_min(1)).sqrt().flatten()
-    return [Scaled(term, share if maker.shared_by_views else present.flatten()) for maker, term in made]
+    return [Scaled(term, share) for term in terms]
 
 
 def _with_absent_views(params: BodyParams, present: Bool[Tensor, "person view"]) -> BodyParams:

@@ -307,10 +307,10 @@ class Fitter:
             return replace(solver, max_iterations=iterations)
         return solver
 
-    def terms(self, setting: StageSetting, observed: Observations) -> list[tuple[TermMaker, Term]]:
-        """The terms of a stage, each with its maker."""
-        made = ((maker, maker(setting, observed)) for maker in self.makers)
-        return [(maker, term) for maker, term in made if term is not None]
+    def terms(self, setting: StageSetting, observed: Observations) -> list[Term]:
+        """The terms of a stage, of all makers that have something to say."""
+        made = (maker(setting, observed) for maker in self.makers)
+        return [term for term in made if term is not None]
 
     def problem(
         self,
@@ -323,8 +323,7 @@ class Fitter:
     ) -> BodyProblem:
         """The least-squares problem of a stage; parts that rest in it stay as in `state`."""
         setting = self.setting(stage, is_last=is_last)
-        terms = [term for _, term in self.terms(setting, observed)]
-        return self.problem_of(setting, terms, state, spaces)
+        return self.problem_of(setting, self.terms(setting, observed), state, spaces)
 
     def problem_of(
         self, setting: StageSetting, terms: list[Term], state: FitState, spaces: tuple[PoseSpace, ...]

@@ -54,16 +54,7 @@ class StageSetting:
 
 
 class TermMaker(Protocol):
-    """Makes one term of the objective of a stage, or none where it has nothing to say.
-
-    A term that stands for a belief about what several views of a person share has `shared_by_views`, so that it counts
-    once whatever the number of views; evidence of a view has not.
-    """
-
-    @property
-    def shared_by_views(self) -> bool:
-        """The term is about pose, shape, hands or jaw, which the views of a person have in common."""
-        ...
+    """Makes one term of the objective of a stage, or none where it has nothing to say."""
 
     def __call__(self, setting: StageSetting, observed: Observations) -> Term | None:
         """The term for these people, row by row of `observed`."""
@@ -76,7 +67,6 @@ class ReprojectionMaker:
 
     point_weights: dict[str, Tensor]
     """One per target for `body`, `hand` and `face`: one for its own targets, zero for the others."""
-    shared_by_views: bool = False
 
     def __call__(self, setting: StageSetting, observed: Observations) -> Term:
         stage, rows, group = setting.stage, setting.counting, self.point_weights
@@ -96,7 +86,6 @@ class PartPriorMaker:
     """The prior that the pose space of a part carries, with the weight that the stage has for it."""
 
     part: str
-    shared_by_views: bool = True
 
     def __call__(self, setting: StageSetting, observed: Observations) -> Term | None:
         stage = setting.stage
@@ -110,7 +99,6 @@ class PosePriorMaker:
     """A further prior on rotations: joint limits, bending."""
 
     prior: RotationPrior
-    shared_by_views: bool = True
 
     def __call__(self, setting: StageSetting, observed: Observations) -> Term | None:
         return PosePrior(self.prior, setting.stage.extra) if setting.stage.articulated else None
@@ -121,7 +109,6 @@ class ShapePriorMaker:
     """The shape near what is believed of each person, or of people at large."""
 
     std: Tensor | None = None
-    shared_by_views: bool = True
 
     def __call__(self, setting: StageSetting, observed: Observations) -> Term | None:
         if not setting.num_shape:
@@ -134,8 +121,6 @@ class ShapePriorMaker:
 class ExpressionPriorMaker:
     """An expression near the neutral one."""
 
-    shared_by_views: bool = False
-
     def __call__(self, setting: StageSetting, observed: Observations) -> Term | None:
         return CoefficientPrior("expression", setting.stage.expression) if setting.num_expression else None
 
@@ -143,8 +128,6 @@ class ExpressionPriorMaker:
 @dataclass(frozen=True)
 class UprightMaker:
     """The trunk leans against standing upright in a level camera."""
-
-    shared_by_views: bool = False
 
     def __call__(self, setting: StageSetting, observed: Observations) -> Term | None:
         if "pelvis" not in setting.body.skeleton.names:
