@@ -1,12 +1,20 @@
 """What all tests share: where the shared data lies, and fixtures of the open body."""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: workers of pytest share the cores
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+from tests import shape_checks
+
+# The hook names the checker in code that it adds to every module, and pytest makes the package `tests` anew.
+sys.modules["shape_checks"] = shape_checks
+install_import_hook([f"vitruvian.{name}" for name in shape_checks.HOUSES], "shape_checks.checked")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -20,9 +20,9 @@ class FitState(BatchRecord):
     """The variables of a fit, one row per person: a state per pose space, shape, expression, translation."""
 
     poses: tuple[Tensor, ...]
-    betas: Float[Tensor, "batch shape"]
-    expression: Float[Tensor, "batch expression"]
-    transl: Float[Tensor, "batch 3"]
+    betas: Float[Tensor, "*batch shape"]
+    expression: Float[Tensor, "*batch expression"]
+    transl: Float[Tensor, "*batch 3"]
 
     @property
     def batch_size(self) -> int:
@@ -101,9 +101,9 @@ class Term(Protocol):
 class NormalEquations(BatchRecord):
     """Cost, gradient g = Jᵀr and Gauss-Newton matrix H = JᵀJ, per item."""
 
-    cost: Float[Tensor, "batch"]
-    gradient: Float[Tensor, "batch parameter"]
-    hessian: Float[Tensor, "batch parameter parameter"]
+    cost: Float[Tensor, "*batch"]
+    gradient: Float[Tensor, "*batch parameter"]
+    hessian: Float[Tensor, "*batch parameter parameter"]
 
 
 class BodyProblem:
