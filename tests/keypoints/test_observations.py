@@ -113,10 +113,14 @@ def test_crop_is_the_affine_map_it_says_it_is() -> None:
     torch.testing.assert_close(seen.crop(left=10, top=30, scale=2).positions, seen.transform(matrix).positions)
 
 
-def test_records_are_checked_and_indexed() -> None:
-    with pytest.raises(ShapeError):
+@pytest.mark.usefixtures("shapes_unchecked")
+def test_confidence_must_match_the_positions() -> None:
+    with pytest.raises(ShapeError, match="do not match"):
         Keypoints(torch.zeros(3, 17, 2), torch.zeros(3, 16), "coco17")
-    with pytest.raises(ShapeError):
+
+
+def test_records_are_checked_and_indexed() -> None:
+    with pytest.raises(ShapeError, match="wrong number"):
         Keypoints(torch.zeros(3, 25, 2), torch.zeros(3, 25), "coco17")
     with pytest.raises(InputError):
         Keypoints(torch.zeros(3, 25, 2), torch.zeros(3, 25), "body99")

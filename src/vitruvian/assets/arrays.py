@@ -103,7 +103,7 @@ def file_digest(path: Path | str) -> str:
         limits.open_file(path, ModelFileError, limit=limits.MAX_MODEL_FILE_BYTES, what="a model file") as stream,
         border(ModelFileError, path, what="a readable file"),
     ):
-        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class NpzEntries(Mapping[str, Any]):

@@ -92,8 +92,8 @@ class BodyModel(TensorRecord):
     @without_autocast
     def with_shape(
         self,
-        betas: Float[Tensor, "*batch shape"] | None = None,
-        expression: Float[Tensor, "*batch expression"] | None = None,
+        betas: Float[Tensor, "*#batch shape"] | None = None,
+        expression: Float[Tensor, "*#batch expression"] | None = None,
     ) -> "ShapedBody":
         """Choose the person: shape and expression coefficients in standard deviations.
 
@@ -161,11 +161,11 @@ class BodyModel(TensorRecord):
 
 @dataclass(frozen=True, eq=False)
 class ShapedBody(TensorRecord):
-    """A person of chosen shape and expression, not yet posed."""
+    """A person of chosen shape and expression, not yet posed; what was left out has no batch axes of its own."""
 
     model: BodyModel
-    betas: Float[Tensor, "*batch shape"]
-    expression: Float[Tensor, "*batch expression"]
+    betas: Float[Tensor, "*#batch shape"]
+    expression: Float[Tensor, "*#batch expression"]
     joints: Float[Tensor, "*batch joint 3"]
 
     @cached_property
@@ -197,8 +197,8 @@ class ShapedBody(TensorRecord):
 
     def with_pose(
         self,
-        rotations: Float[Tensor, "*batch joint 3 3"] | None = None,
-        transl: Float[Tensor, "*batch 3"] | None = None,
+        rotations: Float[Tensor, "*#batch joint 3 3"] | None = None,
+        transl: Float[Tensor, "*#batch 3"] | None = None,
     ) -> "PosedBody":
         """Pose the body: local rotation matrices of all joints, root first, and a translation added after skinning.
 
@@ -227,8 +227,8 @@ class PosedBody(TensorRecord):
     """
 
     shaped: ShapedBody
-    rotations: Float[Tensor, "*batch joint 3 3"]
-    transl: Float[Tensor, "*batch 3"] | None
+    rotations: Float[Tensor, "*#batch joint 3 3"]
+    transl: Float[Tensor, "*#batch 3"] | None
     world_rotations: Float[Tensor, "*batch joint 3 3"]
     joints: Float[Tensor, "*batch joint 3"]
 

@@ -35,10 +35,10 @@ class SkinnedPoints(TensorRecord):
     @without_autocast
     def offsets(
         self,
-        betas: Float[Tensor, "*batch shape"],
-        expression: Float[Tensor, "*batch expression"],
-        features: Float[Tensor, "*batch feature"] | None,
-    ) -> Float[Tensor, "*batch attachment 3"]:
+        betas: Float[Tensor, "*#batch shape"],
+        expression: Float[Tensor, "*#batch expression"],
+        features: Float[Tensor, "*#batch feature"] | None,
+    ) -> Float[Tensor, "*#batch attachment 3"]:
         """Offsets o_n in the rest frame of their bones."""
         offset = self.offset
         for coefficients, dirs in ((betas, self.offset_shape_dirs), (expression, self.offset_expression_dirs)):
@@ -54,7 +54,7 @@ class SkinnedPoints(TensorRecord):
         self,
         G: Float[Tensor, "*batch joint 3 3"],
         joints: Float[Tensor, "*batch joint 3"],
-        offsets: Float[Tensor, "*batch attachment 3"],
+        offsets: Float[Tensor, "*#batch attachment 3"],
     ) -> Float[Tensor, "*batch attachment 3"]:
         """The summands G_j o_n + b_n t_j."""
         turned = (G[..., self.bone, :, :] @ offsets[..., None])[..., 0]
@@ -64,9 +64,9 @@ class SkinnedPoints(TensorRecord):
         self,
         G: Float[Tensor, "*batch joint 3 3"],
         joints: Float[Tensor, "*batch joint 3"],
-        betas: Float[Tensor, "*batch shape"],
-        expression: Float[Tensor, "*batch expression"],
-        features: Float[Tensor, "*batch feature"] | None,
+        betas: Float[Tensor, "*#batch shape"],
+        expression: Float[Tensor, "*#batch expression"],
+        features: Float[Tensor, "*#batch feature"] | None,
     ) -> Float[Tensor, "*batch point 3"]:
         """World positions of the points for world rotations G, joint positions, and the shape of the person."""
         terms = self.attachments(G, joints, self.offsets(betas, expression, features))

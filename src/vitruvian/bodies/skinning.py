@@ -31,9 +31,9 @@ def _level_indices(
 @without_autocast
 def forward_kinematics(
     skeleton: Skeleton,
-    rotations: Float[Tensor, "*batch joint 3 3"],
-    rest_joints: Float[Tensor, "*batch joint 3"],
-    transl: Float[Tensor, "*batch 3"] | None = None,
+    rotations: Float[Tensor, "*#batch joint 3 3"],
+    rest_joints: Float[Tensor, "*#batch joint 3"],
+    transl: Float[Tensor, "*#batch 3"] | None = None,
 ) -> tuple[Float[Tensor, "*batch joint 3 3"], Float[Tensor, "*batch joint 3"]]:
     """World rotations G and positions t of all joints.
 
@@ -74,11 +74,11 @@ def pose_features(rotations: Float[Tensor, "*batch joint 3 3"]) -> Float[Tensor,
 
 @without_autocast
 def blend_skin(
-    points: Float[Tensor, "*batch vertex 3"],
+    points: Float[Tensor, "*#batch vertex 3"],
     weights: Float[Tensor, "vertex joint"],
     G: Float[Tensor, "*batch joint 3 3"],
     positions: Float[Tensor, "*batch joint 3"],
-    rest_joints: Float[Tensor, "*batch joint 3"],
+    rest_joints: Float[Tensor, "*#batch joint 3"],
 ) -> Float[Tensor, "*batch vertex 3"]:
     """Linear blend skinning: v = Σ_j w_vj (G_j (v − J_j) + t_j).
 

@@ -22,16 +22,16 @@ class NormalEquations(BatchRecord, ABC):
     (parts that meet in one) bring records of their own.
     """
 
-    cost: Float[Tensor, "batch"]
-    gradient: Float[Tensor, "batch parameter"]
+    cost: Float[Tensor, "*batch"]
+    gradient: Float[Tensor, "*batch parameter"]
 
     @property
     @abstractmethod
-    def diagonal(self) -> Float[Tensor, "batch parameter"]:
+    def diagonal(self) -> Float[Tensor, "*batch parameter"]:
         """diag H."""
 
     @abstractmethod
-    def damped_step(self, damping: Float[Tensor, "batch"]) -> "DampedStep":
+    def damped_step(self, damping: Float[Tensor, "*batch"]) -> "DampedStep":
         """Solve (H + λ diag H) d = −g with the λ of every item."""
 
 
@@ -39,21 +39,21 @@ class NormalEquations(BatchRecord, ABC):
 class DampedStep(BatchRecord):
     """The step d per item, zero where the damped matrix was not positive definite; `solved` is false there."""
 
-    step: Float[Tensor, "batch parameter"]
-    solved: Bool[Tensor, "batch"]
+    step: Float[Tensor, "*batch parameter"]
+    solved: Bool[Tensor, "*batch"]
 
 
 @dataclass(frozen=True, eq=False)
 class DenseNormalEquations(NormalEquations):
     """Normal equations with all of H, solved by Cholesky factors."""
 
-    hessian: Float[Tensor, "batch parameter parameter"]
+    hessian: Float[Tensor, "*batch parameter parameter"]
 
     @property
-    def diagonal(self) -> Float[Tensor, "batch parameter"]:
+    def diagonal(self) -> Float[Tensor, "*batch parameter"]:
         return self.hessian.diagonal(dim1=1, dim2=2)
 
-    def damped_step(self, damping: Float[Tensor, "batch"]) -> DampedStep:
+    def damped_step(self, damping: Float[Tensor, "*batch"]) -> DampedStep:
         # Triangular solves round by where a matrix lies in memory. Systems filled up with rows of the identity to a
         # multiple of the alignment lie alike, so a step does not depend on the place of its item in the batch.
         size = self.gradient.shape[1]

@@ -21,9 +21,9 @@ class FitState(BatchRecord):
     """The variables of a fit, one row per person: a state per pose space, shape, expression, translation."""
 
     poses: tuple[Tensor, ...]
-    betas: Float[Tensor, "batch shape"]
-    expression: Float[Tensor, "batch expression"]
-    transl: Float[Tensor, "batch 3"]
+    betas: Float[Tensor, "*batch shape"]
+    expression: Float[Tensor, "*batch expression"]
+    transl: Float[Tensor, "*batch 3"]
 
     @property
     def batch_size(self) -> int:

@@ -73,7 +73,7 @@ class Camera(BatchRecord):
                 raise InputError(f"the camera has no usable {name}", seen=value[~good][:4].tolist(), expected=expected)
         return self
 
-    def project(self, points: Float[Tensor, "*batch point 3"]) -> Float[Tensor, "*batch point 2"]:
+    def project(self, points: Float[Tensor, "*#batch point 3"]) -> Float[Tensor, "*#batch point 2"]:
         """Pixels of points in the camera frame.
 
         A point nearer than 1 mm, or behind the camera, has no image; its depth is taken as 1 mm, which sends it far
@@ -82,7 +82,7 @@ class Camera(BatchRecord):
         depth = points[..., 2:].clamp_min(MIN_DEPTH_M)
         return self.focal_px[..., None, :] * points[..., :2] / depth + self.center_px[..., None, :]
 
-    def projection_jacobian(self, points: Float[Tensor, "*batch point 3"]) -> Float[Tensor, "*batch point 2 3"]:
+    def projection_jacobian(self, points: Float[Tensor, "*#batch point 3"]) -> Float[Tensor, "*#batch point 2 3"]:
         """Derivative ∂pixel/∂point of `project`: [f_x/z, 0, −f_x·x/z²; 0, f_y/z, −f_y·y/z²]."""
         depth = points[..., 2:].clamp_min(MIN_DEPTH_M)
         scale = self.focal_px[..., None, :] / depth

@@ -70,14 +70,14 @@ def local_rotations(G: Float[Tensor, "*batch 22 3 3"]) -> Float[Tensor, "*batch 
 
 
 def rotations_from_chart(
-    w: Float[Tensor, "*batch 66"], base_world: Float[Tensor, "*batch 22 3 3"]
+    w: Float[Tensor, "*batch 66"], base_world: Float[Tensor, "*#batch 22 3 3"]
 ) -> Float[Tensor, "*batch 22 3 3"]:
     """Local rotations of chart coordinates, for a base pose given by its world rotations."""
     return local_rotations(exp_so3(turns_of_chart(w)) @ base_world)
 
 
 def chart_from_rotations(
-    rotations: Float[Tensor, "*batch 22 3 3"], base_world: Float[Tensor, "*batch 22 3 3"]
+    rotations: Float[Tensor, "*batch 22 3 3"], base_world: Float[Tensor, "*#batch 22 3 3"]
 ) -> Float[Tensor, "*batch 66"]:
     """Chart coordinates of local rotations; the inverse of `rotations_from_chart` for turns below 180°.
 
