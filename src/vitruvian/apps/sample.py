@@ -16,7 +16,6 @@ from vitruvian.apps.results import LONGEST_SIDE_PX
 from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.open_body import open_body
 from vitruvian.bodies.params import BodyParams
-from vitruvian.bodies.skeletons import SMPLX
 from vitruvian.estimation.pictures import regress_photographs
 from vitruvian.estimation.regress import regress
 from vitruvian.evaluation.metrics import MM
@@ -194,7 +193,7 @@ def save_samples(
         people.expression[:, None].expand(*people.transl.shape[:2], -1),
         people.transl,
     )
-    arrays: dict[str, Any] = {name: _plain(value) for name, value in params.axis_angle_blocks(SMPLX).items()}
+    arrays: dict[str, Any] = {name: _plain(value) for name, value in params.axis_angle_blocks(body.skeleton).items()}
     arrays |= {
         name: _plain(getattr(people, name))
         for name in ("betas", "expression", "transl", "log_prob", "reprojection_px", "entropy", "vertex_std_mm")
