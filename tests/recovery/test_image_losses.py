@@ -191,4 +191,6 @@ def test_a_critic_that_tells_them_apart_has_no_loss() -> None:
     for parameter in critic.parameters():
         torch.nn.init.zeros_(parameter)
     real = critic.loss((rotations, betas), (rotations, betas))
-    assert float(real) == 4  # fakes score 0, which is right; reals do too, wrong by one in each of four outputs
+    assert (
+        float(real.detach()) == 4
+    )  # fakes score 0, which is right; reals do too, wrong by one in each of four outputs

@@ -22,6 +22,7 @@ from vitruvian.priors.pose_bank import PoseBank
 from vitruvian.recovery.image_losses import ImageLossWeights
 from vitruvian.recovery.image_network import ImageNetwork, ImageNetworkConfig
 from vitruvian.recovery.image_weights import read_image_network
+from vitruvian.training import image
 from vitruvian.training.checkpoints import read_run
 from vitruvian.training.image import ImageData, ImageTraining, train_image
 from vitruvian.training.image_batch import viewed_crops
@@ -60,6 +61,13 @@ class Same:
         return self.people
 
 
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing the log takes seconds: one test and the slow ones do it."""
+    if "drawn" not in request.node.name and request.node.get_closest_marker("slow") is None:
+        monkeypatch.setattr(image, "plot_log", lambda *paths, names: None)
+
+
 @pytest.fixture(scope="module")
 def body() -> BodyModel:
     return tube_body(num_shape=10)
@@ -87,10 +95,11 @@ def test_a_stopped_run_goes_on_where_it_was(body: BodyModel, people: Same, tmp_p
     assert lines[-1]["mode_mm"] > 0
 
 
-def test_the_file_of_weights_is_the_network(body: BodyModel, people: Same, tmp_path: Path) -> None:
+def test_the_log_is_drawn_and_the_file_of_weights_is_the_network(body: BodyModel, people: Same, tmp_path: Path) -> None:
     result = train_image(replace(SHORT, steps=2), body, ImageData(people), tmp_path)
     network = read_image_network(tmp_path / "image.safetensors")
     assert network.config == TINY
+    assert (tmp_path / "log.png").stat().st_size > 1000
     batch = viewed_crops(people.people, num_joints=22)
     own, read = result.network(batch.view, batch.normalized()), network(batch.view, batch.normalized())
     torch.testing.assert_close(own.flow.mode, read.flow.mode)

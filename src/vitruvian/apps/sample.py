@@ -18,7 +18,6 @@ from vitruvian.apps.run_folder import run_folder
 from vitruvian.bodies.model import BodyModel, PosedBody
 from vitruvian.bodies.open_body import open_body
 from vitruvian.bodies.params import BodyParams
-from vitruvian.bodies.skeletons import SMPLX
 from vitruvian.estimation.picture_posterior import PicturePosterior, given_cues
 from vitruvian.estimation.pictures import regress_photographs
 from vitruvian.estimation.regress import regress
@@ -220,7 +219,7 @@ def save_samples(
         people.expression[:, None].expand(*people.transl.shape[:2], -1),
         people.transl,
     )
-    arrays: dict[str, Any] = {name: _plain(value) for name, value in params.axis_angle_blocks(SMPLX).items()}
+    arrays: dict[str, Any] = {name: _plain(value) for name, value in params.axis_angle_blocks(body.skeleton).items()}
     arrays |= {name: _plain(getattr(people, name)) for name in _SAVED}
     arrays |= {name: _plain(getattr(people.camera, name)) for name in ("focal_px", "center_px", "image_size")}
     arrays["image"] = np.array(seen.name, dtype=np.str_)

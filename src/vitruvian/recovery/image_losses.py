@@ -82,10 +82,6 @@ class Figure:
         self.rows = targets.keypoint
         self._points = replace(targets.points, pose_dirs=None)
 
-    def to(self, device: torch.device) -> "Figure":
-        """The same on a device."""
-        return Figure(self.body.to(device=device), self.num_joints)
-
     def pose(
         self,
         rotations: Float[Tensor, "*batch joint 3 3"],

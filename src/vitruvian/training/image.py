@@ -219,8 +219,8 @@ class _ImageRun:
             load_strictly(self.network, state["network"])
             load_strictly(self.critic, state["critic"])
             self.number, self.seconds = int(state["number"]), float(state["seconds"])
-        figure = Figure(body, joints).to(fabric.device)
-        objective = ImageObjective(self.network, figure, config)
+        self.figure = Figure(body.to(device=fabric.device), joints)
+        objective = ImageObjective(self.network, self.figure, config)
         if state is None:
             self._start_flow(objective)
         self.objective, self.optimizer = fabric.setup(objective, self._optimizer(objective))
@@ -302,10 +302,12 @@ class _ImageRun:
                 number = row * fabric.world_size + fabric.global_rank
                 yield self._draw(number, seed=seed, source=self.data.validation).to(device=fabric.device)
 
-        own = score(self.network, Figure(self.body, self.network.config.num_joints).to(fabric.device), crops())
+        own = score(self.network, self.figure, crops())
         scores = own.map(fabric.all_reduce)
         self.network.head.shape_std.copy_(scores.shape_std)
         self._write_line(scores.values())
+        if fabric.is_global_zero:  # drawing takes longer than saving: not at every save
+            plot_log(self.folder / "log.jsonl", self.folder / "log.png", names=_PLOTTED)
         return scores
 
     def _write_line(self, values: Mapping[str, float]) -> None:
@@ -327,7 +329,6 @@ class _ImageRun:
                 "seconds": self.seconds,
             }
             save_run(self.folder / "run.pt", state)
-            plot_log(self.folder / "log.jsonl", self.folder / "log.png", names=_PLOTTED)
         self.fabric.barrier()
 
     def write(self, scores: ImageScores | None) -> None:
