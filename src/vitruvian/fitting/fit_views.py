@@ -170,7 +170,8 @@ def _fit_together(
     state = fitter.state_from(params, spaces)
     stage = config.fit.schedule[-1]
     once = num_views**-0.5
-    stage = replace(stage, shape=stage.shape * once, pose=stage.pose * once)
+    # One prior for all views, but each picture has cues of its own.
+    stage = replace(stage, shape=stage.shape * once, pose=stage.pose * once, cues=stage.cues / once)
     active = fitter.active_parts(stage)
     solution: Solution[MultiViewState] | None = None
     for weight in config.consistency:

@@ -11,7 +11,7 @@ from torch import Tensor
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.params import BodyParams
 from vitruvian.fitting.config import FitConfig
-from vitruvian.fitting.directions import BoneDirections
+from vitruvian.fitting.directions import BoneDirections, prior_strength
 from vitruvian.fitting.kinematics import PointKinematics
 from vitruvian.fitting.levenberg_marquardt import LevenbergMarquardt
 from vitruvian.fitting.parts import BodyPrior, Part, body_parts, body_prior
@@ -329,16 +329,10 @@ class Fitter:
         ]
         if observed.cues is not None:
             moving = tuple(joint for row in active for joint in self.parts[row].space.joints)
-            terms.append(
-                BoneDirections.of(
-                    observed.cues,
-                    self.body,
-                    moving_joints=moving,
-                    num_shape=num_shape,
-                    num_expression=num_expression,
-                    sigma=self.config.cue_sigma / stage.pose,
-                )
+            term = BoneDirections.of(
+                observed.cues, self.body, moving, num_shape, num_expression, sigma=self.config.cue_sigma
             )
+            terms.append(term.times(stage.pose * stage.cues * prior_strength(spaces[row] for row in active)))
         weights = {"body": stage.pose, "jaw": stage.jaw, "left_hand": stage.hands, "right_hand": stage.hands}
         for column, row in enumerate(active):
             part = self.parts[row]

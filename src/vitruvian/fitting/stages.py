@@ -13,6 +13,7 @@ class Stage:
         hands: weight of the prior of the finger components.
         shape, expression: weights of the coefficients.
         jaw: weight of the jaw prior.
+        cues: weight of depth cues, as a multiple of that of the pose prior.
         extra: weight of the further pose priors (joint limits, bending).
         hand_keypoints, face_keypoints: γ, how much keypoints of hands and face count; with 0 these parts rest.
         robust_scale: scale of Geman-McClure in units of the expected error of a keypoint.
@@ -27,6 +28,7 @@ class Stage:
     shape: float = 1.0
     expression: float = 1.0
     jaw: float = 1.0
+    cues: float = 1.0
     extra: float = 1.0
     hand_keypoints: float = 0.0
     face_keypoints: float = 0.0

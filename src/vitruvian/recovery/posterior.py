@@ -200,6 +200,11 @@ class FlowPoseSpace:
         self._strength = strength
 
     @property
+    def strength(self) -> Float[Tensor, "person"] | None:
+        """Factor on the residual of each person; one if None."""
+        return self._strength
+
+    @property
     def joints(self) -> tuple[int, ...]:
         return tuple(range(NUM_BODY))
 
