@@ -82,9 +82,9 @@ def problem_with_cues(body: BodyModel, name: str, *, sigma: float, robust_scale:
     term = BoneDirections.of(
         random_cues(draw, 3),
         body,
-        moving_joints=moving,
-        num_shape=NUM_SHAPE,
-        num_expression=NUM_EXPRESSION,
+        moving,
+        NUM_SHAPE,
+        NUM_EXPRESSION,
         sigma=sigma,
         robust_scale=robust_scale,
     )

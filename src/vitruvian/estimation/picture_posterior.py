@@ -173,7 +173,7 @@ def _laplace(
 ) -> tuple[Float[Tensor, "batch 66"], Float[Tensor, "batch 66 66"]]:
     """Mode, and Cholesky factor of the Gauss-Newton precision there."""
     space = posterior.pose_space()
-    term = BoneDirections.of(cues, body, moving_joints=space.joints, num_shape=0, num_expression=0, sigma=sigma)
+    term = BoneDirections.of(cues, body, space.joints, 0, 0, sigma=sigma)
     problem = BodyProblem(body, [space], [PoseSpacePrior(0, 1.0), term], num_shape=0, num_expression=0)
     mode = space.initial(len(posterior), dtype=body.dtype, device=body.device)
     state = FitState((mode,), *(mode.new_zeros(len(posterior), n) for n in (body.num_shape, body.num_expression, 3)))

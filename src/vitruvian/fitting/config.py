@@ -29,7 +29,7 @@ class FitConfig:
         min_keypoints: people with fewer usable keypoints of the body are not fitted.
         upright_seen, upright_hidden: weight of standing upright where the hips are seen, and where they are not.
         level: how much starts favour people who stand upright in the picture; 0 treats all turns of it alike.
-        cue_sigma: expected error of the direction of a bone that a picture tells, at a weight of one of the pose prior.
+        cue_sigma: expected error of the direction of a bone that a picture tells.
         chunk: people fitted at the same time; bounds the memory.
     """
 

@@ -1,7 +1,8 @@
 """Depth cues as a term of the fit: bones point the way that the picture says."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.points import SkinnedPoints
 from vitruvian.fitting.kinematics import PointKinematics
 from vitruvian.fitting.observed import Observations
+from vitruvian.fitting.parts import BodyPrior
 from vitruvian.fitting.problem import BodyEvaluation, ResidualBlock
 from vitruvian.fitting.residuals import geman_mcclure
 from vitruvian.fitting.term_makers import StageSetting, TermMaker
@@ -18,7 +20,7 @@ from vitruvian.keypoints.depth_cues import BONE_NAMES, BONES, DepthCues
 from vitruvian.keypoints.targets import Combination, combined_points, find_target
 from vitruvian.tensors import TensorRecord
 
-SIGMA = 0.3
+SIGMA = 0.35
 """Expected error of a direction: of the difference of two vectors of length one."""
 ROBUST_SCALE = 6.0
 """Scale of Geman-McClure, in units of `SIGMA`."""
@@ -71,6 +73,25 @@ def bone_kinematics(
     )
 
 
+def prior_strength(prior: BodyPrior | None) -> Float[Tensor, "person"] | float:
+    """How strongly a fit holds its pose prior, per person.
+
+    A fit in the latent of the flow holds |z|² more strongly than the flow says, because the flow has read the very
+    keypoints that are fitted. Cues are news to it, so they count as strongly as the prior that they correct.
+    """
+    if prior is None or not isinstance(prior.space, HeldSpace) or prior.space.strength is None:
+        return 1.0
+    return prior.space.strength
+
+
+@runtime_checkable
+class HeldSpace(Protocol):
+    """A pose space that holds its prior by more or less than one."""
+
+    @property
+    def strength(self) -> Float[Tensor, "person"] | None: ...
+
+
 @dataclass(frozen=True, eq=False)
 class BoneDirections(TensorRecord):
     """½ Σ_b ω_b ρ(|v_b/|v_b| − d_b| / σ), ρ Geman-McClure, over the vectors v_b of the bones, wherever the body is.
@@ -93,10 +114,10 @@ class BoneDirections(TensorRecord):
     def of(
         cues: DepthCues,
         body: BodyModel,
-        *,
         moving_joints: tuple[int, ...],
         num_shape: int,
         num_expression: int,
+        *,
         sigma: float = SIGMA,
         robust_scale: float = ROBUST_SCALE,
     ) -> "BoneDirections":
@@ -105,6 +126,11 @@ class BoneDirections(TensorRecord):
         kinematics = bone_kinematics(body, moving_joints, num_shape, num_expression)
         cues = cues.to(dtype=body.dtype, device=body.device)
         return BoneDirections(kinematics, cues.directions[:, rows], cues.confidence[:, rows], sigma, robust_scale)
+
+    def times(self, factor: Float[Tensor, "batch"] | float) -> "BoneDirections":
+        """The term with its residual times a factor, for all or per person."""
+        squared = torch.as_tensor(factor, dtype=self.weights.dtype, device=self.weights.device).square()
+        return replace(self, weights=self.weights * squared[..., None])
 
     def __getitem__(self, index: Tensor) -> "BoneDirections":
         return BoneDirections(
@@ -139,33 +165,33 @@ class BoneDirections(TensorRecord):
 
 @dataclass(frozen=True, eq=False)
 class DirectionsMaker:
-    """The term of depth cues in every stage: σ follows the weight of the pose prior, so that both keep their balance.
+    """The term of depth cues in every stage, as strong as the pose prior in it, so that both keep their balance.
 
     Attributes:
         cues: one row per person given to the fit.
-        sigma: at a weight of one of the pose prior.
+        strength: of the pose prior, for all or per person (`prior_strength`).
+        sigma: expected error of a direction.
     """
 
     cues: DepthCues
+    strength: Float[Tensor, "person"] | float = 1.0
     sigma: float = SIGMA
     shared_by_views: bool = False
 
     def __call__(self, setting: StageSetting, observed: Observations) -> BoneDirections:
-        return BoneDirections.of(
-            self.cues[observed.rows],
-            setting.body,
-            moving_joints=setting.moving_joints,
-            num_shape=setting.num_shape,
-            num_expression=setting.num_expression,
-            sigma=self.sigma / setting.stage.pose,
+        moving, strength = setting.moving_joints, self.strength
+        term = BoneDirections.of(
+            self.cues[observed.rows], setting.body, moving, setting.num_shape, setting.num_expression, sigma=self.sigma
         )
+        return term.times(setting.stage.pose * (strength[observed.rows] if isinstance(strength, Tensor) else strength))
 
 
-def cue_terms(cues: DepthCues | None, *, sigma: float = SIGMA) -> tuple[TermMaker, ...]:
+def cue_terms(cues: DepthCues | None, prior: BodyPrior | None = None, *, sigma: float = SIGMA) -> tuple[TermMaker, ...]:
     """Makers of the terms of depth cues, for `fit_keypoints`: none where nothing is known of anybody.
 
     Args:
         cues: one row per person; of several views, one row per (person, view), the views of a person side by side.
+        prior: of the fit that they go into.
         sigma: expected error of a direction.
     """
-    return () if cues is None or not cues.present else (DirectionsMaker(cues, sigma),)
+    return () if cues is None or not cues.present else (DirectionsMaker(cues, prior_strength(prior), sigma),)
