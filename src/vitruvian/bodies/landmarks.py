@@ -59,7 +59,7 @@ class FaceLandmarks(TensorRecord):
     def place(
         self,
         vertices: Float[Tensor, "*batch vertex 3"],
-        rotations: Float[Tensor, "*batch joint 3 3"],
+        rotations: Float[Tensor, "*#batch joint 3 3"],
         skeleton: Skeleton,
     ) -> Float[Tensor, "*batch landmark 3"]:
         """Landmarks, inner then contour, from the positions of `vertex_ids` and the local rotations of all joints."""

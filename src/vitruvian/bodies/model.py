@@ -25,9 +25,9 @@ class HandBases(TensorRecord):
     """Mean and principal components of the 15 finger rotations of each hand, axis-angle in radians (MANO)."""
 
     left_mean: Float[Tensor, "45"]
-    left_components: Float[Tensor, "component 45"]
+    left_components: Float[Tensor, "left_component 45"]
     right_mean: Float[Tensor, "45"]
-    right_components: Float[Tensor, "component 45"]
+    right_components: Float[Tensor, "right_component 45"]
 
 
 @dataclass(frozen=True, eq=False)
