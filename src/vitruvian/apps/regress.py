@@ -189,8 +189,8 @@ def flow_start(
     placed = place(posterior.mode(), body, keypoints, camera, min_confidence=least)
     if num_samples == 0:
         return placed.params
-    samples = posterior.sample(num_samples, generator=generator)
-    samples = place(samples, body, keypoints, camera, min_confidence=least)
+    drawn = posterior.sample(num_samples, generator=generator)
+    samples = place(drawn, body, keypoints, camera, min_confidence=least)
     energy = torch.cat((placed.energy[None], samples.energy))
     together = concatenate_records([placed.params[None], samples.params])
     people = torch.arange(energy.shape[1])
