@@ -14,6 +14,9 @@ from torch import Tensor
 from vitruvian.keypoints.canonical import canonical_format
 from vitruvian.tensors import BatchRecord, TensorRecord
 
+Draw = Callable[..., Tensor]
+"""Uniform draws of a shape for each person: `rand(*shape)` is `(person, *shape)`."""
+
 _NOISE_OF_PLACE = {
     "left_hip": 1.5, "right_hip": 1.5, "hip_center": 1.5, "left_shoulder": 1.1, "right_shoulder": 1.1,
     "nose": 0.5, "left_eye": 0.5, "right_eye": 0.5, "left_ear": 0.7, "right_ear": 0.7,
@@ -241,7 +244,7 @@ def detect(
     return Detections(positions, confidence, ~unseen & ~guessed & ~ghost & ~absent & ~missed)
 
 
-def _guessed_faces(facing_away: Tensor, model: ErrorModel, rand) -> Bool[Tensor, "batch point"]:  # type: ignore[no-untyped-def]
+def _guessed_faces(facing_away: Tensor, model: ErrorModel, rand: Draw) -> Bool[Tensor, "batch point"]:
     """Points on the far side of the head that the detector gives all the same, as sets of 17 points and MediaPipe do.
 
     Nose, eyes and ears; in some people the landmarks of the face too, and in some only a part of them.
@@ -253,10 +256,7 @@ def _guessed_faces(facing_away: Tensor, model: ErrorModel, rand) -> Bool[Tensor,
 
 
 def _ghosts(
-    positions: Tensor,
-    person_px: Tensor,
-    model: ErrorModel,
-    rand: Callable[..., Tensor],
+    positions: Tensor, person_px: Tensor, model: ErrorModel, rand: Draw
 ) -> tuple[Tensor, Bool[Tensor, "batch point"]]:
     """In some people, points of one limb that belong to somebody of the same size beside them."""
     tables = _tables()
@@ -270,7 +270,7 @@ def _ghosts(
     return torch.where(ghost[..., None], hip + other + beside, positions), ghost
 
 
-def _junk(positions: Tensor, confidence: Tensor, model: ErrorModel, rand) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+def _junk(positions: Tensor, confidence: Tensor, model: ErrorModel, rand: Draw) -> tuple[Tensor, Tensor]:
     """In some people, a few of the points that are not seen, anywhere about the person, with low confidence."""
     seen = (confidence > 0)[..., None]
     low = torch.where(seen, positions, torch.inf).amin(1, keepdim=True)
@@ -294,7 +294,7 @@ def _occluded(pixels: Tensor, model: ErrorModel, generator: torch.Generator) -> 
     return hidden
 
 
-def _absent(model: ErrorModel, rand) -> Bool[Tensor, "batch point"]:  # type: ignore[no-untyped-def]
+def _absent(model: ErrorModel, rand: Draw) -> Bool[Tensor, "batch point"]:
     """Points that are not there for reasons other than the scene: limbs, hands, face, feet, points of other sets."""
     tables = _tables()
     absent = (rand(1) < model.lost_hand) & tables.left_hand
@@ -319,7 +319,7 @@ def _confidence(
     return torch.where(plain, 1.0, confidence.clamp(0.02, 1.0))
 
 
-def _swap_sides(positions: Tensor, confidence: Tensor, model: ErrorModel, rand) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
+def _swap_sides(positions: Tensor, confidence: Tensor, model: ErrorModel, rand: Draw) -> tuple[Tensor, Tensor, Tensor]:
     """Exchange left and right of the legs, of the arms, or of the whole body, in some people."""
     tables = _tables()
     swapped = (rand(1) < model.swap_limb) & tables.legs

@@ -63,21 +63,21 @@ class Mirror(FlowLayer):
     def condition(self, context: Tensor) -> Conditioning:
         return (self.mirrored,)
 
-    def _mirrored(self, x: Tensor, mirrored: Tensor) -> Tensor:
+    def _where_marked(self, x: Tensor, mirrored: Tensor) -> Tensor:
         return torch.where(mirrored[..., None], mirrored_chart(x), x)
 
     def to_latent(self, x: Tensor, conditioning: Conditioning) -> Tensor:
-        return self._mirrored(x, conditioning[0])
+        return self._where_marked(x, conditioning[0])
 
     def from_latent(self, y: Tensor, conditioning: Conditioning) -> Tensor:
-        return self._mirrored(y, conditioning[0])
+        return self._where_marked(y, conditioning[0])
 
     def log_det(self, conditioning: Conditioning) -> Tensor:
         return torch.zeros((), device=conditioning[0].device)
 
     def differential(self, y: Tangents, conditioning: Conditioning) -> Tangents:
         mirrored = conditioning[0]
-        return Tangents(self._mirrored(y.value, mirrored), self._mirrored(y.rows, mirrored[..., None]))
+        return Tangents(self._where_marked(y.value, mirrored), self._where_marked(y.rows, mirrored[..., None]))
 
 
 @lru_cache(maxsize=8)
