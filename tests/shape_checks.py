@@ -6,8 +6,21 @@ from typing import Any, Self, get_args
 from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray
 
-HOUSES = ("geometry", "bodies", "keypoints", "priors", "flows", "flow_layers", "fitting", "recovery", "evaluation")
-"""Where the mathematics of tensors is; elsewhere shapes are few, and checks would only cost time."""
+HOUSES = (
+    "geometry.rotations",
+    "geometry.cameras",
+    "geometry.meshes",
+    "bodies",
+    "keypoints",
+    "priors",
+    "flows",
+    "flow_layers",
+    "fitting",
+    "recovery",
+    "evaluation",
+)
+"""Where the mathematics of tensors is; elsewhere shapes are few, and checks would only cost time; and
+what warp compiles cannot be wrapped."""
 
 _checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int where a float is asked for is fine
 

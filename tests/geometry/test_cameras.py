@@ -102,6 +102,7 @@ def test_what_is_no_number_of_pixels_is_refused(value: object) -> None:
             Camera.from_image_size(640, 480, focal_px=value)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("field", ["focal_px", "center_px", "image_size"])
 @pytest.mark.parametrize("value", [-1.0, 0.0, float("nan"), float("inf")])
 def test_cameras_that_users_make_are_looked_at_before_use(field: str, value: float) -> None:

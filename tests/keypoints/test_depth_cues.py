@@ -47,6 +47,7 @@ def test_people_are_indexed_and_joined() -> None:
     assert joined.present
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ShapeError, match="directions and confidence of bones"):
         DepthCues(torch.zeros(2, len(BONES), 2), torch.zeros(2, len(BONES)))

@@ -65,7 +65,7 @@ def test_coco_annotations_are_read_by_picture_with_its_size(tmp_path: Path) -> N
     path = write(tmp_path, COCO)
     people = read_people(path, image="a.jpg")
     assert len(people) == 2
-    assert people.image_size == (640, 480)
+    assert people.known_camera.image_size.tolist() == [[640, 480]] * len(people)
     assert not people.keypoints.seen[0, 16]
     assert any("COCO" in note for note in people.keypoints.notes)
     with pytest.raises(InputError, match=r"several pictures.*2 pictures: x/a.jpg, b.jpg.*image="):

@@ -9,7 +9,7 @@ along it, yᵀs = t (φ'(t) − φ'(0)), and the strong Wolfe conditions make ev
 """
 
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,6 +23,7 @@ from vitruvian.tensors import BatchRecord, TensorRecord, put_rows, tensors_of, w
 State = TypeVar("State", bound=BatchRecord)
 
 
+@runtime_checkable
 class Differentiable(Protocol[State]):
     """A batch of independent problems whose objective autograd can differentiate."""
 

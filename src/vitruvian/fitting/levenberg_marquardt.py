@@ -1,7 +1,7 @@
 """Batched Levenberg-Marquardt: every item has its own damping, acceptance, stopping and status."""
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ State = TypeVar("State", bound=BatchRecord)
 DEFAULT_ITERATIONS = 30
 
 
+@runtime_checkable
 class LeastSquares(Protocol[State]):
     """A batch of independent problems that can be linearised."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -86,6 +86,7 @@ class ResidualBlock:
     scale: Tensor | float = 1.0
 
 
+@runtime_checkable
 class Term(Protocol):
     """One summand of the objective."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -37,6 +37,7 @@ class Solution(BatchRecord, Generic[State]):
     history: tuple[Float[Tensor, "batch"], ...] = ()
 
 
+@runtime_checkable
 class Solver(Protocol):
     """Minimises a batch of problems; Levenberg-Marquardt and L-BFGS are the two implementations."""
 

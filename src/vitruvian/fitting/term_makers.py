@@ -6,7 +6,7 @@ which `Observations.rows` picks those of the batch). The built-in ones are liste
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Int
 from torch import Tensor
@@ -53,6 +53,7 @@ class StageSetting:
         return tuple(joint for part in self.parts for joint in part.space.joints)
 
 
+@runtime_checkable
 class TermMaker(Protocol):
     """Makes one term of the objective of a stage, or none where it has nothing to say."""
 

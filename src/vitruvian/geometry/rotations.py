@@ -137,7 +137,7 @@ def right_jacobian_inverse(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "
     return identity + 0.5 * K + coefficient[..., None, None] * (K @ K)
 
 
-def geodesic_angle(a: Float[Tensor, "*batch 3 3"], b: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
+def geodesic_angle(a: Float[Tensor, "*#batch 3 3"], b: Float[Tensor, "*#batch 3 3"]) -> Float[Tensor, "*#batch"]:
     """Angle in radians of the rotation between `a` and `b`; accurate at 0 and at π."""
     return matrix_to_axis_angle(a.transpose(-1, -2) @ b).norm(dim=-1)
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from vitruvian.keypoints.regions import Pyramid, Region, region_of_axis, region_
 from vitruvian.tensors import concatenate_records
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Anything that finds people in a picture."""
 

@@ -175,7 +175,7 @@ def agreement(
     return out
 
 
-def _gate(squared: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+def _gate(squared: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
     """1 / (1 + x⁴) of x²: directions are about equally good up to a limit, and worthless soon beyond it."""
     return 1 / (1 + squared**2)
 

@@ -5,7 +5,7 @@ compared with the flow on equal terms.
 """
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from vitruvian.recovery.chart import CHART_SIZE
 Generator = torch.Generator | None
 
 
+@runtime_checkable
 class ChartModel(Protocol):
     """A distribution of chart coordinates given a context."""
 

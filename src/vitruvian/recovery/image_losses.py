@@ -84,9 +84,9 @@ class Figure:
 
     def pose(
         self,
-        rotations: Float[Tensor, "*batch joint 3 3"],
-        betas: Float[Tensor, "*batch shape"],
-        transl: Float[Tensor, "*batch 3"] | None = None,
+        rotations: Float[Tensor, "*#batch joint 3 3"],
+        betas: Float[Tensor, "*#batch shape"],
+        transl: Float[Tensor, "*#batch 3"] | None = None,
     ) -> PosedFigure:
         """Joints and keypoints; differentiable."""
         missing = self.body.num_joints - rotations.shape[-3]

@@ -1,6 +1,6 @@
 """The numbers that a flow speaks of, and the rotations of joints that they mean: six a joint, or our chart."""
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,7 @@ from vitruvian.recovery.chart import (
 CoordinatesName = Literal["six-d", "chart"]
 
 
+@runtime_checkable
 class PoseCoordinates(Protocol):
     """A parametrisation of the local rotations of some joints.
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from vitruvian.apps.held_out import held_out_people
 
-from vitruvian.apps.fit import fit
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import open_body
 from vitruvian.data.detector_errors import EXACT_DETECTOR
+from vitruvian.estimation.fit import fit
+from vitruvian.evaluation.held_out import held_out_people
 from vitruvian.keypoints.observations import Keypoints
 
 
