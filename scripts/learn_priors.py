@@ -136,7 +136,9 @@ def card_text(card: dict) -> str:  # type: ignore[type-arg]
         "",
         "Poses of one subject closer than 20 mm (root mean square over joints) count as one. A training clip of an"
         " unnamed person is left out where its frames lie among those of a held-out subject. The collars, still in the"
-        " recordings, follow the arms by a rule (`vitruvian.data.pose_selection`).",
+        " recordings, follow the arms by a rule (`vitruvian.data.pose_selection`). Flat feet and straight knees are"
+        " measured on each person's clips (`vitruvian.data.calibration`); a pose counts by the square root of the frames"
+        " that it stands for.",
         "",
         "### Retargeting: mean error of joint positions (mm), forward kinematics against the source",
         "",
@@ -174,7 +176,9 @@ def card_text(card: dict) -> str:  # type: ignore[type-arg]
         "## How they were made",
         "",
         f"- VPoser: `vitruvian train vposer`, {vposer['training']['steps']:,} steps in"
-        f" {vposer['training']['seconds'] / 60:.0f} minutes of one shared CPU core; configuration in its metadata.",
+        f" {vposer['training']['seconds'] / 60:.0f} minutes of one shared CPU core"
+        + (", from the weights of the version before" if vposer["training"]["config"].get("start") else "")
+        + "; configuration in its metadata.",
         "- The rest: `python scripts/learn_priors.py --shared-data FOLDER`. All figures are in `card.json`.",
         "",
         "## Limits",

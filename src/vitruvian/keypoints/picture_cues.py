@@ -176,7 +176,7 @@ def agreement(
 
 
 def _gate(squared: np.ndarray | np.floating) -> np.ndarray | np.floating:
-    """1 / (1 + x⁴) of x², a number or an array: directions are about equally good up to a limit, and worthless soon beyond it."""
+    """1 / (1 + x⁴) of x²: directions are about equally good up to a limit, and worthless soon beyond it."""
     return 1 / (1 + squared**2)
 
 
