@@ -27,7 +27,7 @@ CASES = 50
 SLOW_CASES = 1250
 """Of each of the eight categories: 10,000 in all."""
 SECONDS = 10.0
-"""Longest time of one case."""
+"""Longest processor time of one case."""
 
 _ran: list[str] = []
 _watching = False
@@ -158,7 +158,7 @@ def _try(reader: Callable[[random.Random, Path], None], seeds: range, folder: Pa
     """How many cases were read, and how many refused with an error of ours; every other end is a failure."""
     read = refused = 0
     for seed in seeds:
-        started = time.monotonic()
+        started = time.process_time()
         try:
             reader(random.Random(seed), folder)
             read += 1
@@ -169,7 +169,7 @@ def _try(reader: Callable[[random.Random, Path], None], seeds: range, folder: Pa
                 raise AssertionError(f"{reader.__name__}, seed {seed}: {said!r}") from error
         except Exception as error:
             raise AssertionError(f"{reader.__name__}, seed {seed}: {type(error).__name__}: {error}") from error
-        assert time.monotonic() - started < SECONDS, seed
+        assert time.process_time() - started < SECONDS, seed
     return read, refused
 
 

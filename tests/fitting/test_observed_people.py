@@ -1,4 +1,4 @@
-"""What a fit takes from keypoints: nothing outside the picture, nobody whose points say nothing, no odd camera."""
+"""What a fit takes: no point outside the picture, nobody whose points say nothing, no camera that cannot be."""
 
 from dataclasses import replace
 

@@ -184,6 +184,8 @@ class Rebuilder:
 
     def rebuild(self, value: Any) -> Any:
         """The plain value. Raises ValueError, TypeError or IndexError where a record does not fit together."""
+        if isinstance(value, type):
+            raise TypeError("the name of a class instead of a value")
         if not isinstance(value, (Record, dict, list, tuple, set, frozenset)):
             return value
         identity = id(value)
