@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from vitruvian.fitting.directions import SIGMA
 from vitruvian.fitting.levenberg_marquardt import LevenbergMarquardt
 from vitruvian.fitting.solution import Solver
 from vitruvian.fitting.stages import DEFAULT_SCHEDULE, PAPER_SCHEDULE, Stage
@@ -27,7 +26,7 @@ class FitConfig:
         min_confidence: keypoints of lower confidence are not used.
         min_keypoints: people with fewer usable keypoints of the body are not fitted.
         upright_seen, upright_hidden: weight of standing upright where the hips are seen, and where they are not.
-        cue_sigma: expected error of the direction of a bone that a picture tells.
+        cue_spread: factor on the expected errors of directions of bones that pictures tell.
         chunk: people fitted at the same time; bounds the memory.
     """
 
@@ -48,7 +47,7 @@ class FitConfig:
     min_keypoints: int = 3
     upright_seen: float = 2.0
     upright_hidden: float = 8.0
-    cue_sigma: float = SIGMA
+    cue_spread: float = 1.0
     chunk: int = 256
 
     @staticmethod

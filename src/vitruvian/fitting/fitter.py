@@ -330,7 +330,7 @@ class Fitter:
         if observed.cues is not None:
             moving = tuple(joint for row in active for joint in self.parts[row].space.joints)
             term = BoneDirections.of(
-                observed.cues, self.body, moving, num_shape, num_expression, sigma=self.config.cue_sigma
+                observed.cues, self.body, moving, num_shape, num_expression, spread=self.config.cue_spread
             )
             terms.append(term.times(stage.pose * stage.cues * prior_strength(spaces[row] for row in active)))
         weights = {"body": stage.pose, "jaw": stage.jaw, "left_hand": stage.hands, "right_hand": stage.hands}
