@@ -150,7 +150,7 @@ def estimate(
     people = People.in_picture(keypoints, camera)
     placed = placed_mode(posterior, body, people)
     prior, start = flow_prior(posterior, body, people, placed), placed.params
-    terms = cue_terms(cues, prior, sigma=FLOW_FIT.cue_sigma)
+    terms = cue_terms(cues, prior, spread=FLOW_FIT.cue_spread)
     fit = fit_keypoints(body, keypoints, camera, config=FLOW_FIT, prior=prior, start=start, terms=terms)
     return Estimate(
         place(mode, body, keypoints, camera).params, place(samples, body, keypoints, camera).params, fit.params
@@ -223,7 +223,7 @@ def several_views(body: BodyModel, scorer: Scorer, sight: Sight) -> dict[str, ob
                 config=ViewsConfig(fit=FLOW_FIT),
                 prior=prior,
                 start=placed.params,
-                terms=cue_terms(cues, prior, sigma=FLOW_FIT.cue_sigma),
+                terms=cue_terms(cues, prior, spread=FLOW_FIT.cue_spread),
             )
             params = found.params.map(lambda x: x.flatten(0, 1))
             out[f"{views} views, {name}"] = scorer.errors(sight.scene[rows], params).means()

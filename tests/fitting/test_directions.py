@@ -39,7 +39,7 @@ NUM_SHAPE, NUM_EXPRESSION = 4, 2
 QUICK = FitConfig(
     schedule=(Stage("trunk", robust_scale=40.0, iterations=8), Stage("limbs", robust_scale=20.0, iterations=10)),
     num_expression=0,
-    cue_sigma=0.1,
+    cue_spread=0.3,
 )
 
 
@@ -75,7 +75,7 @@ SPACES: dict[str, Callable[[BodyModel], tuple[PoseSpace, ...]]] = {
 }
 
 
-def problem_with_cues(body: BodyModel, name: str, *, sigma: float, robust_scale: float) -> tuple[BodyProblem, FitState]:
+def problem_with_cues(body: BodyModel, name: str, *, robust_scale: float) -> tuple[BodyProblem, FitState]:
     draw = Draw(3, torch.float64)
     spaces = SPACES[name](body)
     moving = tuple(joint for space in spaces for joint in space.joints)
@@ -85,7 +85,6 @@ def problem_with_cues(body: BodyModel, name: str, *, sigma: float, robust_scale:
         moving,
         NUM_SHAPE,
         NUM_EXPRESSION,
-        sigma=sigma,
         robust_scale=robust_scale,
     )
     poses = tuple(
@@ -107,7 +106,7 @@ def finite_difference(problem: BodyProblem, state: FitState, direction: Tensor) 
 
 @pytest.mark.parametrize("robust_scale", [1.0, 3.0, 1000.0])
 def test_jacobian_times_residual_is_the_gradient_of_the_cost(body: BodyModel, robust_scale: float) -> None:
-    problem, state = problem_with_cues(body, "free rotations", sigma=0.35, robust_scale=robust_scale)
+    problem, state = problem_with_cues(body, "free rotations", robust_scale=robust_scale)
     step = torch.zeros(3, problem.size, dtype=torch.float64, requires_grad=True)
     cost = problem.cost(problem.retract(state, step))
     (gradient,) = torch.autograd.grad(cost.sum(), step)
@@ -122,7 +121,7 @@ def test_jacobian_times_residual_is_the_gradient_of_the_cost(body: BodyModel, ro
 
 @pytest.mark.parametrize("name", ["VPoser", "flow"])
 def test_gradients_in_latent_spaces(body: BodyModel, name: str) -> None:
-    problem, state = problem_with_cues(body, name, sigma=0.35, robust_scale=3.0)
+    problem, state = problem_with_cues(body, name, robust_scale=3.0)
     gradient = problem.linearize(state).gradient
     for seed in range(3):
         direction = Draw(seed, torch.float64).normal(3, problem.size)
@@ -131,7 +130,7 @@ def test_gradients_in_latent_spaces(body: BodyModel, name: str) -> None:
 
 
 def test_jacobian_is_the_derivative_of_the_residual_where_errors_count_fully(body: BodyModel) -> None:
-    problem, state = problem_with_cues(body, "free rotations", sigma=0.35, robust_scale=1e6)
+    problem, state = problem_with_cues(body, "free rotations", robust_scale=1e6)
     (term,) = problem.terms
     block = term.evaluate(problem.evaluate(state, with_jacobian=True), with_jacobian=True)
 
@@ -147,7 +146,7 @@ def test_jacobian_is_the_derivative_of_the_residual_where_errors_count_fully(bod
 
 def test_gradients_of_views_that_share_a_pose(body: BodyModel) -> None:
     """One person in three views, each with cues of its own."""
-    views, flat = problem_with_cues(body, "free rotations", sigma=0.35, robust_scale=3.0)
+    views, flat = problem_with_cues(body, "free rotations", robust_scale=3.0)
     state = MultiViewState.of_views(flat, 3)
     present = torch.ones(1, 3, dtype=torch.bool)
     problem = MultiViewProblem(views, 3, consistency=2.0, shared_joints=(4, 5, 18), present=present)
@@ -180,7 +179,7 @@ def quick_fit(body: BodyModel, people: SeenPeople, cues: DepthCues | None) -> Bo
         config=QUICK,
         prior=body_prior("hand-set", body.skeleton),
         start=standing(people),
-        terms=cue_terms(cues, sigma=QUICK.cue_sigma),
+        terms=cue_terms(cues, spread=QUICK.cue_spread),
     ).params
 
 
@@ -251,7 +250,7 @@ def test_true_directions_in_several_views(float_body: BodyModel) -> None:
             config=ViewsConfig(fit=QUICK, iterations=8),
             prior=body_prior("hand-set", float_body.skeleton),
             start=standing(people),
-            terms=cue_terms(seen, sigma=QUICK.cue_sigma),
+            terms=cue_terms(seen, spread=QUICK.cue_spread),
         )
         errors.append(error_m(float_body, fits.params.map(lambda x: x[:, 0]), people.params[::2]))
     assert errors[1] < 0.6 * errors[0]

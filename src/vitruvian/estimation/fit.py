@@ -78,7 +78,7 @@ def fit(
                 config=settings,
                 prior=group.belief.prior,
                 start=group.belief.start,
-                terms=cue_terms(chosen.cues, group.belief.prior, sigma=settings.cue_sigma),
+                terms=cue_terms(chosen.cues, group.belief.prior, spread=settings.cue_spread),
                 progress=progress,
             )
         )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vitruvian.bodies.model import BodyModel
 from vitruvian.errors import InputError
-from vitruvian.fitting.directions import ROBUST_SCALE, SIGMA, BoneDirections, bone_vectors
+from vitruvian.fitting.directions import ROBUST_SCALE, BoneDirections, bone_vectors, expected_errors
 from vitruvian.fitting.levenberg_marquardt import LevenbergMarquardt
 from vitruvian.fitting.problem import BodyProblem, FitState
 from vitruvian.fitting.residuals import PoseSpacePrior, geman_mcclure
@@ -36,11 +36,11 @@ POOL = 256
 
 @dataclass(frozen=True, eq=False)
 class CueLikelihood:
-    """log L(d | pose) = −½ Σ_b ω_b ρ(|v_b/|v_b| − d_b| / σ) of the bones of a body, at the mean shape."""
+    """log L(d | pose) = −½ Σ_b ω_b ρ(|v_b/|v_b| − d_b| / σ_b) of the bones of a body, at the mean shape."""
 
     body: BodyModel
     cues: DepthCues
-    sigma: float = SIGMA
+    spread: float = 1.0
 
     def log(self, rotations: Float[Tensor, "*sample batch 55 3 3"]) -> Float[Tensor, "*sample batch"]:
         """Log-likelihood of poses, up to a constant; zero where nothing is known."""
@@ -48,7 +48,8 @@ class CueLikelihood:
         v = self.body.with_shape().with_pose(rotations).points(bones.points)
         along = torch.nn.functional.normalize(v, dim=-1)
         directions, weights = self.cues.directions[:, list(bones.rows)], self.cues.confidence[:, list(bones.rows)]
-        error = torch.where(weights[..., None] > 0, (along - directions) / self.sigma, 0.0)
+        sigma = self.spread * v.new_tensor(expected_errors(bones.rows))
+        error = torch.where(weights[..., None] > 0, (along - directions) / sigma[:, None], 0.0)
         value, _ = geman_mcclure((error * error).sum(-1), ROBUST_SCALE)
         return -0.5 * (weights * value).sum(-1)
 
@@ -128,7 +129,7 @@ def given_cues(
     body: BodyModel,
     cues: DepthCues,
     *,
-    sigma: float = SIGMA,
+    spread: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> PicturePosterior:
     """The distributions of people of whom depth cues are known too; of people without any, the given ones.
@@ -137,7 +138,7 @@ def given_cues(
         posterior: given the keypoints alone.
         body: a body of the SMPL-X tree; only the proportions of its bones matter.
         cues: one row per person.
-        sigma: expected error of a direction.
+        spread: factor on the expected errors of directions.
         generator: of the proposals that measure Z and entropy.
 
     Raises:
@@ -148,8 +149,8 @@ def given_cues(
             "one row of depth cues per person is needed", seen=len(cues.confidence), expected=len(posterior)
         )
     cues = cues.to(dtype=posterior.context.dtype, device=posterior.context.device)
-    center, factor = _laplace(posterior, body, cues, sigma)
-    likelihood = CueLikelihood(body, cues, sigma)
+    center, factor = _laplace(posterior, body, cues, spread)
+    likelihood = CueLikelihood(body, cues, spread)
     latent = propose(center, factor, POOL, generator)
     weight = log_weight(posterior, likelihood, center, factor, latent)
     log_evidence = torch.logsumexp(weight, 0) - math.log(POOL)
@@ -169,11 +170,11 @@ def given_cues(
 
 
 def _laplace(
-    posterior: BodyPosterior, body: BodyModel, cues: DepthCues, sigma: float
+    posterior: BodyPosterior, body: BodyModel, cues: DepthCues, spread: float
 ) -> tuple[Float[Tensor, "batch 66"], Float[Tensor, "batch 66 66"]]:
     """Mode, and Cholesky factor of the Gauss-Newton precision there."""
     space = posterior.pose_space()
-    term = BoneDirections.of(cues, body, space.joints, 0, 0, sigma=sigma)
+    term = BoneDirections.of(cues, body, space.joints, 0, 0, spread=spread)
     problem = BodyProblem(body, [space], [PoseSpacePrior(0, 1.0), term], num_shape=0, num_expression=0)
     mode = space.initial(len(posterior), dtype=body.dtype, device=body.device)
     state = FitState((mode,), *(mode.new_zeros(len(posterior), n) for n in (body.num_shape, body.num_expression, 3)))

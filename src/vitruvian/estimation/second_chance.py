@@ -156,7 +156,7 @@ def _fit(
         config=config,
         prior=prior,
         start=start,
-        terms=cue_terms(people.cues, prior, sigma=config.cue_sigma),
+        terms=cue_terms(people.cues, prior, spread=config.cue_spread),
     )
 
 

@@ -51,7 +51,7 @@ def fit_one_person(body: BodyModel, people: People, config: FitConfig, belief: B
         config=ViewsConfig(fit=config),
         prior=belief.prior,
         start=belief.start,
-        terms=cue_terms(people.cues, belief.prior, sigma=config.cue_sigma),
+        terms=cue_terms(people.cues, belief.prior, spread=config.cue_spread),
     )
     count = len(people)
     return FittedPeople(

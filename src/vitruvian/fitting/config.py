@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from vitruvian.fitting.directions import SIGMA
 from vitruvian.fitting.levenberg_marquardt import LevenbergMarquardt
 from vitruvian.fitting.solution import Solver
 from vitruvian.fitting.stages import DEFAULT_SCHEDULE, PAPER_SCHEDULE, Stage
@@ -29,7 +28,7 @@ class FitConfig:
         min_keypoints: people with fewer usable keypoints of the body are not fitted.
         upright_seen, upright_hidden: weight of standing upright where the hips are seen, and where they are not.
         level: how much starts favour people who stand upright in the picture; 0 treats all turns of it alike.
-        cue_sigma: expected error of the direction of a bone that a picture tells.
+        cue_spread: factor on the expected errors of directions of bones that pictures tell.
         chunk: people fitted at the same time; bounds the memory.
     """
 
@@ -51,7 +50,7 @@ class FitConfig:
     upright_seen: float = 2.0
     upright_hidden: float = 8.0
     level: float = 1.0
-    cue_sigma: float = SIGMA
+    cue_spread: float = 1.0
     chunk: int = 256
 
     @staticmethod

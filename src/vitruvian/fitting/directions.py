@@ -1,7 +1,9 @@
 """Depth cues as a term of the fit: bones point the way that the picture says."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -18,12 +20,23 @@ from vitruvian.fitting.residuals import geman_mcclure
 from vitruvian.fitting.term_makers import StageSetting, TermMaker
 from vitruvian.keypoints.depth_cues import BONE_NAMES, BONES, DepthCues
 from vitruvian.keypoints.targets import Combination, combined_points, find_target
-from vitruvian.tensors import TensorRecord
+from vitruvian.tensors import BatchRecord, TensorRecord
 
-SIGMA = 0.35
-"""Expected error of a direction: of the difference of two vectors of length one."""
+SIGMA: Mapping[str, float] = MappingProxyType(
+    {"upper_arm": 0.35, "forearm": 0.35, "shin": 0.3, "thigh": 0.25, "flank": 0.25, "hips": 0.25, "shoulders": 0.25}
+)
+"""Expected error of the direction of each kind of bone: of the difference of two vectors of length one.
+
+Root mean squares measured on a real person (benchmarks/four_view.py, the blocks of frames for choices), rounded up.
+"""
 ROBUST_SCALE = 6.0
 """Scale of Geman-McClure, in units of `SIGMA`."""
+
+
+def expected_errors(rows: Iterable[int] = range(len(BONE_NAMES))) -> tuple[float, ...]:
+    """`SIGMA` of bones by their rows in `BONE_NAMES`."""
+    kinds = (BONE_NAMES[row].removeprefix("left_").removeprefix("right_") for row in rows)
+    return tuple(SIGMA[kind] for kind in kinds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,21 +106,21 @@ class HeldSpace(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class BoneDirections(TensorRecord):
-    """½ Σ_b ω_b ρ(|v_b/|v_b| − d_b| / σ), ρ Geman-McClure, over the vectors v_b of the bones, wherever the body is.
+class BoneDirections(BatchRecord):
+    """½ Σ_b ω_b ρ(|v_b/|v_b| − d_b| / σ_b), ρ Geman-McClure, over the vectors v_b of the bones, wherever the body is.
 
     Args:
         kinematics: the vectors v_b, as points of the body whose attachments sum to zero (`bone_vectors`).
         directions: d_b, length one; any value, NaN too, where there is none.
         weights: ω_b, zero where there is no direction.
-        sigma: σ.
+        sigma: σ of each bone.
         robust_scale: scale of Geman-McClure in units of σ.
     """
 
     kinematics: PointKinematics
     directions: Float[Tensor, "batch bone 3"]
     weights: Float[Tensor, "batch bone"]
-    sigma: float = SIGMA
+    sigma: Float[Tensor, "bone"]
     robust_scale: float = ROBUST_SCALE
 
     @staticmethod
@@ -118,13 +131,14 @@ class BoneDirections(TensorRecord):
         num_shape: int,
         num_expression: int,
         *,
-        sigma: float = SIGMA,
+        spread: float = 1.0,
         robust_scale: float = ROBUST_SCALE,
     ) -> "BoneDirections":
-        """The term for cues of a batch of people on a body, in a problem with these variables."""
+        """The term for cues of a batch of people on a body, in a problem with these variables; σ = spread · `SIGMA`."""
         rows = list(bone_vectors(body).rows)
         kinematics = bone_kinematics(body, moving_joints, num_shape, num_expression)
         cues = cues.to(dtype=body.dtype, device=body.device)
+        sigma = spread * body.template.new_tensor(expected_errors(rows))
         return BoneDirections(kinematics, cues.directions[:, rows], cues.confidence[:, rows], sigma, robust_scale)
 
     def times(self, factor: Float[Tensor, "batch"] | float) -> "BoneDirections":
@@ -145,7 +159,7 @@ class BoneDirections(TensorRecord):
         v = sums[:, : kinematics.num_points]
         length = v.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(v.dtype).eps)
         along = v / length
-        error = torch.where(self.weights[..., None] > 0, (along - self.directions) / self.sigma, 0.0)
+        error = torch.where(self.weights[..., None] > 0, (along - self.directions) / self.sigma[:, None], 0.0)
         value, reweight = geman_mcclure((error * error).sum(-1), self.robust_scale)
         cost = 0.5 * (self.weights * value).sum(-1)
         root = (self.weights * reweight).sqrt()
@@ -170,28 +184,33 @@ class DirectionsMaker:
     Attributes:
         cues: one row per person given to the fit.
         strength: of the pose prior, for all or per person (`prior_strength`).
-        sigma: expected error of a direction.
+        spread: factor on the expected errors of directions.
     """
 
     cues: DepthCues
     strength: Float[Tensor, "person"] | float = 1.0
-    sigma: float = SIGMA
+    spread: float = 1.0
     shared_by_views: bool = False
 
     def __call__(self, setting: StageSetting, observed: Observations) -> BoneDirections:
         moving, strength = setting.moving_joints, self.strength
         term = BoneDirections.of(
-            self.cues[observed.rows], setting.body, moving, setting.num_shape, setting.num_expression, sigma=self.sigma
+            self.cues[observed.rows],
+            setting.body,
+            moving,
+            setting.num_shape,
+            setting.num_expression,
+            spread=self.spread,
         )
         return term.times(setting.stage.pose * (strength[observed.rows] if isinstance(strength, Tensor) else strength))
 
 
-def cue_terms(cues: DepthCues | None, prior: BodyPrior | None = None, *, sigma: float = SIGMA) -> tuple[TermMaker, ...]:
+def cue_terms(cues: DepthCues | None, prior: BodyPrior | None = None, *, spread: float = 1.0) -> tuple[TermMaker, ...]:
     """Makers of the terms of depth cues, for `fit_keypoints`: none where nothing is known of anybody.
 
     Args:
         cues: one row per person; of several views, one row per (person, view), the views of a person side by side.
         prior: of the fit that they go into.
-        sigma: expected error of a direction.
+        spread: factor on the expected errors of directions.
     """
-    return () if cues is None or not cues.present else (DirectionsMaker(cues, prior_strength(prior), sigma),)
+    return () if cues is None or not cues.present else (DirectionsMaker(cues, prior_strength(prior), spread),)
