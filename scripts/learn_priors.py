@@ -137,8 +137,8 @@ def card_text(card: dict) -> str:  # type: ignore[type-arg]
         "Poses of one subject closer than 20 mm (root mean square over joints) count as one. A training clip of an"
         " unnamed person is left out where its frames lie among those of a held-out subject. The collars, still in the"
         " recordings, follow the arms by a rule (`vitruvian.data.pose_selection`). Flat feet and straight knees are"
-        " measured on each person's clips (`vitruvian.data.calibration`); a pose counts by the square root of the frames"
-        " that it stands for.",
+        " measured on each person's clips (`vitruvian.data.calibration`); a pose counts by the square root of the"
+        " frames that it stands for.",
         "",
         "### Retargeting: mean error of joint positions (mm), forward kinematics against the source",
         "",

@@ -14,7 +14,7 @@ from tests.fitted_people import fitted_people
 from tests.tube_body import tube_body
 from vitruvian.apps.demo import IMAGE_SIZE
 from vitruvian.bodies.open_body import open_body
-from vitruvian.cli import COMMANDS, main
+from vitruvian.cli import COMMANDS, INTERNAL_ERROR, main
 from vitruvian.fits import load_fits
 
 SIZE = ("--image-size", str(IMAGE_SIZE[0]), str(IMAGE_SIZE[1]))
@@ -181,21 +181,27 @@ def test_body_info_and_convert(tmp_path: Path, output) -> None:
     with np.load(path) as arrays:
         assert arrays["J_regressor"].shape[0] == 55
     assert main(["body", "info", str(path)]) == 0
-    assert "SMPL-X" in output()
+    said = output()
+    assert "smplx layout" in said
+    assert "CC0" in said
     (tmp_path / "bad.npz").write_bytes(b"no model")
     assert main(["body", "info", str(tmp_path / "bad.npz")]) == 2
     assert main(["body", "add", str(tmp_path / "bad.npz")]) == 2
 
 
-def test_an_unknown_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unknown_bug_is_named_and_not_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, output) -> None:  # type: ignore[no-untyped-def]
     fitted_people(tube_body(), 1).save(tmp_path / "fits.npz")
 
     def broken(*args: object, **options: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("vitruvian.exports.files.export", broken)
+    assert main(["export", str(tmp_path), str(tmp_path / "a.glb")]) == INTERNAL_ERROR
+    said = output()
+    assert "ZeroDivisionError" in said
+    assert "--debug" in said
     with pytest.raises(ZeroDivisionError):
-        main(["export", str(tmp_path), str(tmp_path / "a.glb")])
+        main(["export", str(tmp_path), str(tmp_path / "a.glb"), "--debug"])
 
 
 def test_run_as_a_module() -> None:

@@ -9,11 +9,12 @@ from torch import Tensor
 from tests.fitting.seen_people import SeenPeople, seen_people
 from vitruvian.bodies.model import BodyModel
 from vitruvian.bodies.open_body import open_body
-from vitruvian.estimation.regress import FLOW_FIT, flow_prior, flow_start, regress
+from vitruvian.estimation.regress import FLOW_FIT, flow_prior, placed_mode, regress
 from vitruvian.fitting.fit import fit_keypoints
 from vitruvian.fitting.fitter import FittedPeople
 from vitruvian.fitting.parts import body_prior
 from vitruvian.geometry.cameras import Camera
+from vitruvian.keypoints.people import People
 
 CLOSE_M = 1e-4
 PRIORS = ("flow", "vposer", "mixture", "hand-set", "none")
@@ -33,10 +34,11 @@ def fitted(prior: str, seen: SeenPeople, rows: list[int]) -> FittedPeople:
     keypoints, camera = seen.keypoints[rows], seen.camera[rows]
     if prior != "flow":
         return fit_keypoints(body(), keypoints, camera, prior=body_prior(prior, body().skeleton))
-    posterior = regress(keypoints, camera)
-    belief = flow_prior(posterior, body(), keypoints, camera)
-    start = flow_start(posterior, body(), keypoints, camera)
-    return fit_keypoints(body(), keypoints, camera, config=FLOW_FIT, prior=belief, start=start)
+    people = People.in_picture(keypoints, camera)
+    posterior = regress(people)
+    placed = placed_mode(posterior, body(), people)
+    belief = flow_prior(posterior, body(), people, placed)
+    return fit_keypoints(body(), keypoints, camera, config=FLOW_FIT, prior=belief, start=placed.params)
 
 
 def joints(fits: FittedPeople) -> Tensor:

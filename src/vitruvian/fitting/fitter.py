@@ -54,11 +54,11 @@ class FittedPeople(BatchRecord):
     """
 
     params: BodyParams
-    cost: Float[Tensor, "person"]
-    status: Int[Tensor, "person"]
-    iterations: Int[Tensor, "person"]
-    reprojection_px: Float[Tensor, "person"]
-    reprojection_parts_px: Float[Tensor, "person 3"]
+    cost: Float[Tensor, "*batch"]
+    status: Int[Tensor, "*batch"]
+    iterations: Int[Tensor, "*batch"]
+    reprojection_px: Float[Tensor, "*batch"]
+    reprojection_parts_px: Float[Tensor, "*batch 3"]
 
 
 class Fitter:
