@@ -47,7 +47,7 @@ def test_a_fit_in_the_latent_of_the_pixels(tmp_path: Path, file: Path, body: Bod
     assert outcome.fits.params.rotations.isfinite().all()
     assert outcome.fits.usable.all()
     with pytest.raises(InputError, match="prior of its own"):
-        fit_photographs(replace(config, prior="vposer"), body=body)
+        fit_photographs(replace(config, prior="vposer", overwrite=True), body=body)
     nothing = replace(config, inputs=(), keypoints=tmp_path / "keypoints", image_size=(640, 480))
     with pytest.raises(InputError, match="no photograph"):
         fit_photographs(nothing, body=body)

@@ -58,7 +58,9 @@ def test_the_seed_decides_the_samples(tmp_path: Path, body: BodyModel) -> None:
     file = write_person(tmp_path / "in", "walker", true_keypoints(body))
 
     def run(seed: int, folder: str) -> torch.Tensor:
-        config = SamplePhotographs((file,), tmp_path / folder, n=3, image_size=IMAGE_SIZE, pictures=False, seed=seed)
+        config = SamplePhotographs(
+            (file,), tmp_path / folder, n=3, image_size=IMAGE_SIZE, pictures=False, seed=seed, overwrite=True
+        )
         people = sample_photographs(config, body=body).people
         assert people is not None
         return people.rotations

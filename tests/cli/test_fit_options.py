@@ -31,8 +31,11 @@ def file(body: BodyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fitted(files: list[Path], out: Path, *options: str) -> vt.Fits:
     names = [str(file) for file in files]
-    assert main(["fit", *names, "-o", str(out), "--no-pictures", *SIZE, *options]) == 0
-    return vt.load_fits(out / "fits.npz")
+    code = main(["fit", *names, "-o", str(out), "--no-pictures", *SIZE, *options])
+    fits = vt.load_fits(out / "fits.npz")
+    assert fits.usable.all()
+    assert code == (1 if "bad" in fits.verdict else 0)
+    return fits
 
 
 def from_python(body: BodyModel, file: Path, prior: str, settings: Settings | None = None) -> vt.Fits:
