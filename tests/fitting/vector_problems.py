@@ -34,6 +34,9 @@ class VectorProblem:
         self.batches.append(len(state.x))
         return 0.5 * (self.residual(state.x, self.data) ** 2).sum(-1)
 
+    def curvature(self, state: Vector) -> Tensor:
+        return torch.ones_like(state.x)
+
     def gradient(self, state: Vector) -> Tensor:
         with torch.enable_grad():
             x = state.x.detach().clone().requires_grad_()

@@ -71,8 +71,12 @@ class PriorStrength:
 
 
 _LEAST_SEEN = 0.12
-IN_VIEWS = PriorStrength(strength=1.4, power=0.6, range=(1.0, 1.0), shape=1.0)
-"""For several views of one person, who know more together than the flow of any one of them."""
+IN_VIEWS = PriorStrength(strength=0.7, power=0.6, range=(1.0, 1.0), shape=0.5)
+"""For several views of one person, who know more together than the flow of any one of them.
+
+Chosen on 8 people of the bank in 4 views with noise of 2 and 6 px: PA-MPJPE 5.8 and 10.0 mm, 8.3 and 10.8 with twice
+the strength.
+"""
 
 
 def regress(

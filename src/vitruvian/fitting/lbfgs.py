@@ -32,9 +32,44 @@ class Differentiable(Protocol[State]):
 
     def cost(self, state: State) -> Float[Tensor, "batch"]: ...
 
+    def curvature(self, state: State) -> Float[Tensor, "batch D"]:
+        """About the second derivative of the objective by every variable; ones where nothing is known of it."""
+        ...
+
     def retract(self, state: State, step: Tensor) -> State: ...
 
     def __getitem__(self, index: Int[Tensor, "kept"]) -> "Differentiable[State]": ...
+
+
+@dataclass(frozen=True, eq=False)
+class _InUnits(Generic[State]):
+    """A problem whose step is measured in units of each variable's own curvature.
+
+    Metres, radians and standard deviations differ by orders of magnitude in what they change; steps that know of it
+    need a fraction of the evaluations.
+    """
+
+    problem: Differentiable[State]
+    unit: Float[Tensor, "batch D"]
+
+    @staticmethod
+    def at(problem: Differentiable[State], state: State) -> "_InUnits[State]":
+        curvature = problem.curvature(state)
+        known = torch.isfinite(curvature) & (curvature > torch.finfo(curvature.dtype).tiny)
+        return _InUnits(problem, torch.where(known, curvature, 1.0).rsqrt())
+
+    @property
+    def size(self) -> int:
+        return self.problem.size
+
+    def cost(self, state: State) -> Float[Tensor, "batch"]:
+        return self.problem.cost(state)
+
+    def retract(self, state: State, step: Tensor) -> State:
+        return self.problem.retract(state, self.unit * step)
+
+    def __getitem__(self, index: Int[Tensor, "kept"]) -> "_InUnits[State]":
+        return _InUnits(self.problem[index], self.unit[index])
 
 
 @dataclass(frozen=True)
@@ -103,7 +138,7 @@ class _Point(BatchRecord, Generic[State]):
     gradient: Float[Tensor, "batch D"]
 
     @staticmethod
-    def at(problem: Differentiable[State], state: State) -> "_Point[State]":
+    def at(problem: _InUnits[State], state: State) -> "_Point[State]":
         like = next(x for x in tensors_of(state) if x.is_floating_point())
         with torch.enable_grad():
             step = like.new_zeros(like.shape[0], problem.size).requires_grad_()
@@ -198,8 +233,8 @@ class _Run:
     def __init__(self, config: LBFGS, problem: Differentiable, start: TensorRecord) -> None:
         self.config = config
         self.conditions = WolfeConditions(config.c1, config.c2, config.max_line_search)
-        self.problem = problem
-        self.point: _Point[Any] = _Point.at(problem, start)
+        self.problem = _InUnits.at(problem, start)
+        self.point: _Point[Any] = _Point.at(self.problem, start)
         cost, gradient = self.point.cost, self.point.gradient
         batch, device = cost.shape[0], cost.device
         self.rows = torch.arange(batch, device=device)
@@ -278,7 +313,7 @@ class _Run:
         return direction, LineSearch.begin(self.point.cost, slope, first)
 
     def _is_flat(self, gradient: Float[Tensor, "batch D"]) -> Bool[Tensor, "batch"]:
-        return gradient.abs().amax(-1) <= self.config.gradient_tolerance
+        return (gradient / self.problem.unit).abs().amax(-1) <= self.config.gradient_tolerance
 
     def _costs(self) -> Float[Tensor, "batch"]:
         cost = self.result_cost.clone()

@@ -138,6 +138,10 @@ class MultiViewProblem:
         views = self.views.cost_of(body).unflatten(0, (-1, self.num_views)).sum(-1)
         return views + 0.5 * self._disagreement(body).square().sum((1, 2))
 
+    def curvature(self, state: MultiViewState) -> Float[Tensor, "person parameter"]:
+        """Diagonal of the Gauss-Newton matrix."""
+        return self.linearize(state).diagonal
+
     def retract(self, state: MultiViewState, step: Float[Tensor, "person parameter"]) -> MultiViewState:
         """State after a step of all views."""
         per_view = step[:, self.columns].flatten(0, 1)

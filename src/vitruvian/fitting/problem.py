@@ -210,6 +210,10 @@ class BodyProblem:
                     hessian[:, columns, columns] += transposed @ block.jacobian
         return DenseNormalEquations(cost, gradient, hessian)
 
+    def curvature(self, state: FitState) -> Float[Tensor, "batch parameter"]:
+        """Diagonal of the Gauss-Newton matrix."""
+        return self.linearize(state).diagonal
+
     def retract(self, state: FitState, step: Float[Tensor, "batch parameter"]) -> FitState:
         """State after a step."""
         layout = self.layout
