@@ -1,7 +1,8 @@
 """A second chance for people whose fit misses sure keypoints: other starts, other priors, left and right exchanged.
 
 All candidates of a person, the first fit among them, compete on one objective that is the same for all: the evidence
-under a wide robust scale, and how likely the mixture of recorded poses and the spread of people find pose and shape.
+under a wide robust scale, how likely the flow finds the pose given the keypoints, and the spread of people the shape.
+Keypoints alone would let poses win that explain the picture with wrong depths: a lying person turned round.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +27,6 @@ from vitruvian.fitting.residuals import geman_mcclure
 from vitruvian.keypoints.formats import GROUPS
 from vitruvian.keypoints.people import People
 from vitruvian.keypoints.targets import keypoint_targets
-from vitruvian.priors.mixture import MixturePrior
 from vitruvian.recovery.estimates import knows_poses, place
 from vitruvian.tensors import concatenate_records, put_rows, stack_records
 
@@ -52,14 +52,14 @@ class SecondChance:
         seed: of the latents of the samples, which are the same for everyone.
     """
 
-    misfit: float = 0.012
-    outliers: float = 0.08
+    misfit: float = 0.02
+    outliers: float = 0.15
     samples: int = 48
     starts: int = 4
     sigma_share: float = 0.01
     robust_scale: float = 12.0
     exchange: float = 12.0
-    margin: float = 2.0
+    margin: float = 10.0
     close: float = 3.0
     seed: int = 0
 
@@ -198,7 +198,7 @@ def with_sides_exchanged(people: People, places: Sequence[str] | None) -> People
 def objective(
     body: BodyModel, params: BodyParams, people: People, settings: Settings, config: SecondChance
 ) -> Float[Tensor, "person"]:
-    """What all candidates are compared by: ½ Σ ω ρ(e/σ) of the body's keypoints, −log p of the pose, ½|β|².
+    """What all candidates are compared by: ½ Σ ω ρ(e/σ) of the body's keypoints, −log q(pose | keypoints), ½|β|².
 
     The keypoints of the face and the hands follow the head and the wrists, so those of the body decide.
     """
@@ -217,8 +217,8 @@ def objective(
     error = (camera.project(posed.points(targets.points)) - keypoints.positions[:, targets.keypoint]).norm(dim=-1)
     value, _ = geman_mcclure((error / sigma[:, None]).square(), config.robust_scale)
     evidence = 0.5 * (weight * torch.where(weight > 0, value, 0.0)).sum(-1)
-    mixture = MixturePrior.learnt()
-    likelihood = mixture.log_prob(params.rotations[:, 1 : len(BODY_JOINTS)].to(mixture.means))
+    posterior = regress(people)
+    likelihood = posterior.log_prob(params.rotations[:, : len(BODY_JOINTS)].to(posterior.context))
     behind = torch.where(posed.joints[:, 0, 2] > 0, 0.0, torch.inf)
     return evidence - likelihood.to(evidence) + 0.5 * params.betas.square().sum(-1) + behind
 
