@@ -47,8 +47,9 @@ class SecondChance:
         sigma_share: error of a keypoint that counts as one, as a share of the person's size.
         robust_scale: of Geman-McClure, in units of it; wide, so that what is far off still counts.
         exchange: what it costs to take left and right of some keypoints for exchanged.
+        other_prior: what it costs to leave the flow for a prior that has not read the keypoints.
         margin: a candidate must be better by this much than the first fit to take its place.
-        close: candidates with objectives within this much of the best, but another facing, are said to be as likely.
+        close: candidates that are not this much worse than the chosen one, but face elsewhere, are named as its rivals.
         seed: of the latents of the samples, which are the same for everyone.
     """
 
@@ -59,7 +60,8 @@ class SecondChance:
     sigma_share: float = 0.01
     robust_scale: float = 12.0
     exchange: float = 12.0
-    margin: float = 10.0
+    other_prior: float = 30.0
+    margin: float = 60.0
     close: float = 3.0
     seed: int = 0
 
@@ -112,9 +114,8 @@ def second_chances(
     some = people[rows]
     candidates = [Candidate("", fitted[rows], 0.0, some), *_candidates(body, some, settings, config)]
     energy = torch.stack([c.penalty + objective(body, c.fitted.params, c.people, settings, config) for c in candidates])
-    energy[1:] += config.margin
     energy = torch.nan_to_num(energy, nan=torch.inf)
-    best = energy.argmin(0)
+    best = torch.cat((energy[:1], energy[1:] + config.margin)).argmin(0)
     everything = stack_records([candidate.fitted for candidate in candidates])
     winners = everything[best, torch.arange(len(rows))]
     for k, (row, winner) in enumerate(zip(rows.tolist(), best.tolist(), strict=True)):
@@ -135,7 +136,7 @@ def _candidates(body: BodyModel, people: People, settings: Settings, config: Sec
     any_way_up = settings(replace(FitConfig(), level=0.0, upright_seen=0.0, upright_hidden=0.0))
     for prior in ("mixture", "vposer"):
         fitted = _fit(body, people, any_way_up, body_prior(prior, body.skeleton))
-        found.append(Candidate(f"{prior}, any way up", fitted, 0.0, people))
+        found.append(Candidate(f"{prior}, any way up", fitted, config.other_prior, people))
     fitted = _from_samples(body, people, settings, config)
     found.append(Candidate(f"{FLOW}, from samples", fitted, 0.0, people))
     for places, words in ((None, "everything"), (ARMS, "the arms"), (LEGS, "the legs")):
