@@ -104,7 +104,7 @@ RULES = (
     Rule("shape", 3.0, 6.0, "a shape coefficient of {} standard deviations", show="{:.1f}".format),
     Rule("exchanged", 1.5, 3.0, "left and right of the keypoints seem to be exchanged", show=str),
     Rule("turned_away", 0.5, None, "a face is seen, but the fit looks away", show=str),
-    Rule("limbs_seen", 6.0, None, "of the limbs only {} of 12 joints are seen", below=True, show="{:.0f}".format),
+    Rule("limbs_seen", 7.0, None, "of the limbs only {} of 12 joints are seen", below=True, show="{:.0f}".format),
     Rule("larger_than_picture", 2.0, None, "the person is {} times as large as the picture: is the image size right?",
          show="{:.1f}".format),
 )  # fmt: skip
