@@ -161,11 +161,12 @@ def sample_photographs(
     if not gathered.pictures:
         return SampleOutcome(None, gathered.failures, folder, gathered.notes)
     keypoints, camera = _all_people(gathered.pictures)
-    posterior: BodyPosterior | PicturePosterior = infer(network, keypoints, camera)
+    of_keypoints = infer(network, keypoints, camera)
     generator = torch.Generator().manual_seed(config.seed)
     cues = cues_of(gathered.pictures)
+    posterior: BodyPosterior | PicturePosterior = of_keypoints
     if cues is not None and cues.present:
-        posterior = given_cues(posterior, body, cues, generator=generator)
+        posterior = given_cues(of_keypoints, body, cues, generator=generator)
     people = sample_people(body, posterior, gathered.pictures, num_samples=config.n, generator=generator)
     save_samples(people, gathered.pictures, folder / "samples.npz", config=config, body=body)
     if config.pictures:
